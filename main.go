@@ -1,0 +1,552 @@
+// Command mlflow-emissions-proxy stands in front of an MLflow tracking server, meters the electricity that each run uses on
+// this machine, and writes the run's emissions into it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"mlflow-emissions-proxy/carbon"
+	"mlflow-emissions-proxy/meter"
+	"mlflow-emissions-proxy/mlflow"
+	"mlflow-emissions-proxy/proxy"
+)
+
+// version is what emissions.version says of the runs that we metered.
+const version = "0.1.0"
+
+// Exit codes: a usage error is found before any port is opened.
+const (
+	exitError = 1
+	exitUsage = 2
+)
+
+type cli struct {
+	Serve       serveCmd         `cmd:"" default:"withargs" help:"Forward to an MLflow tracking server and meter its runs (the default command)."`
+	Demo        demoCmd          `cmd:"" help:"Set up a private MLflow, train a few small models through the proxy and show what they emitted."`
+	Doctor      doctorCmd        `cmd:"" help:"Show what can be measured on this machine, by which method and how exactly; and what cannot, and why."`
+	Healthcheck healthcheckCmd   `cmd:"" help:"Exit 0 if a running proxy's admin listener says ready."`
+	Version     kong.VersionFlag `help:"Print the version."`
+}
+
+// listenFlags say where to listen.
+type listenFlags struct {
+	Listen      address `group:"Listening" default:"127.0.0.1:5001" placeholder:"HOST:PORT" help:"The tracking URI that clients use (${default})."`
+	AdminListen address `group:"Listening" default:"127.0.0.1:5002" placeholder:"HOST:PORT" help:"/healthz, /readyz and /metrics (${default}); empty turns it off."`
+}
+
+// carbonFlags say how joules become grams.
+type carbonFlags struct {
+	Location        string  `group:"Carbon" default:"auto" placeholder:"PLACE" help:"Where the electricity comes from: BEL, BE, US-CA, SE-SE3, gcp:europe-west1, aws:eu-west-1, azure:westeurope, or auto (${default})."`
+	CarbonIntensity *number `group:"Carbon" placeholder:"G" help:"Force the carbon intensity, in gCO2e/kWh; at least 0."`
+	PUE             *number `name:"pue" group:"Carbon" placeholder:"X" help:"Power usage effectiveness; at least 1. By default the cloud region's, else 1."`
+}
+
+// sensorFlags say where the sensors are.
+type sensorFlags struct {
+	Sysfs  string `group:"Metering" default:"/sys" placeholder:"DIR" help:"Root of the sensor files (${default}); a container mounts the host's."`
+	Procfs string `group:"Metering" default:"/proc" placeholder:"DIR" help:"Root of the process files (${default})."`
+}
+
+// meterFlags say what is a run's, and how often to look.
+type meterFlags struct {
+	Scope          meter.Scope `group:"Metering" default:"process" enum:"process,machine" help:"process: a run's energy is its process tree's. machine: the whole machine's (${default})."`
+	LocalClients   []network   `group:"Metering" placeholder:"CIDR" help:"Clients whose runs are on this machine. By default loopback and this host's own addresses."`
+	SampleInterval interval    `group:"Metering" default:"1s" help:"How often the sensors are read (${default})."`
+	LogInterval    pause       `group:"Metering" default:"30s" help:"How often a running run's emissions_g is logged; 0: only at the end (${default})."`
+	AccuracyMetric []string    `group:"Metering" placeholder:"KEY" help:"Metric keys to take as accuracy, first match wins. By default the usual names, test before validation before training."`
+	StateDir       string      `group:"Metering" placeholder:"DIR" help:"Where running sessions are kept against a crash. By default a folder under the user's cache."`
+}
+
+// logFlags say what to log.
+type logFlags struct {
+	LogLevel  slog.Level `group:"Logging" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
+	LogFormat string     `group:"Logging" default:"text" enum:"text,json" help:"text or json (${default})."`
+}
+
+// proxyFlags are all that running a proxy takes.
+type proxyFlags struct {
+	listenFlags
+	carbonFlags
+	meterFlags
+	sensorFlags
+	logFlags
+}
+
+type serveCmd struct {
+	Upstream     *baseURL `group:"Forwarding" placeholder:"URL" help:"Base URL of the MLflow server, with its path prefix if it has one. Without it the mlflow server found on PATH is started, on SQLite."`
+	UpstreamHost string   `group:"Forwarding" placeholder:"HOST" help:"Host header to send upstream. By default the upstream's own."`
+	proxyFlags
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run parses the command line and runs the command. It returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	exit := -1
+	var c cli
+	parser := kong.Must(&c,
+		kong.Name("mlflow-emissions-proxy"),
+		kong.Description("Stands in front of an MLflow tracking server and writes into every run what it emitted.\n\nEvery flag has an environment variable EMISSIONS_<FLAG>; the flag wins."),
+		kong.DefaultEnvars("EMISSIONS"),
+		kong.Vars{"version": "mlflow-emissions-proxy " + version},
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { exit = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+	)
+	ctx, err := parser.Parse(args)
+	if exit >= 0 { // --help, --version
+		return exit
+	}
+	if err == nil {
+		err = ctx.Run(streams{stdout, stderr})
+	} else {
+		err = usageError{err}
+	}
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, "mlflow-emissions-proxy:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitError
+}
+
+// streams are where a command prints.
+type streams struct{ out, err io.Writer }
+
+// usageError is a fault in what the user asked for.
+type usageError struct{ error }
+
+// supply finds the electricity that the flags name.
+func (f carbonFlags) supply() (*carbon.Supply, error) {
+	place := carbon.World()
+	if f.Location != "auto" {
+		var err error
+		if place, err = carbon.Locate(f.Location); err != nil {
+			return nil, usageError{fmt.Errorf("--location: %w", err)}
+		}
+	}
+	s, err := carbon.NewSupply(place, (*float64)(f.CarbonIntensity), (*float64)(f.PUE))
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return s, nil
+}
+
+func (f logFlags) logger(w io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: f.LogLevel}
+	if f.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// stateDir makes the folder for running sessions and makes sure that it can be used.
+func (f proxyFlags) stateDir() (string, error) {
+	dir := f.StateDir
+	if dir == "" {
+		cache, err := mlflow.CacheDir()
+		if err != nil {
+			return "", fmt.Errorf("no folder for --state-dir: %w", err)
+		}
+		dir = filepath.Join(cache, "state", strings.NewReplacer(":", "_", "/", "_").Replace(string(f.Listen)))
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("--state-dir %s cannot be made; give a folder that this user may write to: %w", dir, err)
+	}
+	probe, err := os.CreateTemp(dir, "probe")
+	if err != nil {
+		return "", fmt.Errorf("--state-dir %s cannot be written to; give a folder that this user may write to: %w", dir, err)
+	}
+	_ = probe.Close()
+	return dir, os.Remove(probe.Name())
+}
+
+// Run is the command serve.
+func (c *serveCmd) Run(s streams) error {
+	ctx, stop := signals(context.Background(), s.err)
+	defer stop()
+	return c.serve(ctx, c.logger(s.err), upstream{url: (*url.URL)(c.Upstream), host: c.UpstreamHost}, nil)
+}
+
+// upstream is the server to forward to: one that runs somewhere, or one that is started here.
+type upstream struct {
+	url   *url.URL
+	host  string
+	child *mlflow.ServerConfig
+}
+
+// signals returns a context that ends with the first SIGINT or SIGTERM; the second ends the program at once.
+func signals(parent context.Context, stderr io.Writer) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(parent)
+	ch := make(chan os.Signal, 2)
+	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-ch
+		cancel()
+		<-ch
+		fmt.Fprintln(stderr, "mlflow-emissions-proxy: ended at once by a second signal")
+		os.Exit(exitError)
+	}()
+	return ctx, func() { signal.Stop(ch); cancel() }
+}
+
+// Time for each part of an orderly stop; together they stay under the ten seconds that container runtimes give.
+const (
+	requestsTime = 4 * time.Second
+	figuresTime  = 3 * time.Second
+	childTime    = 2 * time.Second
+)
+
+// serve runs the proxy until ctx is done, or until work, if given, returns; work gets the tracking URI that clients use.
+func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, work func(ctx context.Context, trackingURI, serverURI *url.URL) error) error {
+	supply, err := f.supply()
+	if err != nil {
+		return err
+	}
+	if _, err := f.stateDir(); err != nil {
+		return err
+	}
+	main, admin, err := f.listen()
+	if err != nil {
+		return err
+	}
+	defer main.Close()
+
+	if up.url == nil && up.child == nil {
+		command, err := mlflow.FindServer()
+		if err != nil {
+			return err
+		}
+		up.child = &mlflow.ServerConfig{Command: command, Dir: ".", Output: os.Stderr}
+	}
+	var child *mlflow.Server
+	var ended <-chan struct{}
+	if up.child != nil {
+		if child, err = mlflow.StartServer(ctx, *up.child); err != nil {
+			return err
+		}
+		defer func() { _ = child.Stop(childTime) }()
+		up.url, ended = child.URL(), child.Done()
+	} else if err := reachable(ctx, up.url); err != nil {
+		return err
+	}
+
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	onSample, err := proxy.SampleDuration(reg)
+	if err != nil {
+		return err
+	}
+	m, err := meter.New(meter.Config{Procfs: f.Procfs, Sysfs: f.Sysfs, Interval: time.Duration(f.SampleInterval), Logger: log, OnSample: onSample})
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	local := proxy.LocalAddresses()
+	if len(f.LocalClients) > 0 {
+		local = nil
+		for _, n := range f.LocalClients {
+			local = append(local, netip.Prefix(n))
+		}
+	}
+	host, _ := os.Hostname()
+	p, err := proxy.New(proxy.Config{
+		Upstream: up.url, UpstreamHost: up.host,
+		Meter: m, Supply: supply, Scope: f.Scope, LocalClients: local, InPod: meter.InPod(),
+		LogInterval: time.Duration(f.LogInterval), AccuracyMetrics: f.AccuracyMetric,
+		Host: host, Version: version, Logger: log,
+	}, reg)
+	if err != nil {
+		return err
+	}
+
+	server := p.Server()
+	group, ctx := errgroup.WithContext(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	attributes := []any{"url", "http://" + main.Addr().String(), "upstream", up.url.Redacted()}
+	if admin != nil {
+		adminServer := &http.Server{Handler: p.Admin(reg), ReadHeaderTimeout: 10 * time.Second}
+		go func() { _ = adminServer.Serve(admin) }()
+		defer adminServer.Close() // it says "draining" to the very end
+		attributes = append(attributes, "admin", "http://"+admin.Addr().String())
+	}
+	group.Go(func() error {
+		if err := server.Serve(main); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error { return m.Run(ctx) })
+	group.Go(func() error { return p.Run(ctx) })
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ended: // nil, and never ready, where the server is not our child
+			return fmt.Errorf("the mlflow server ended by itself")
+		}
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		p.NotReady()
+		log.Info("stopping")
+		ending, cancel := context.WithTimeout(context.Background(), requestsTime)
+		defer cancel()
+		if server.Shutdown(ending) != nil {
+			_ = server.Close()
+		}
+		ending, cancel = context.WithTimeout(context.Background(), figuresTime)
+		defer cancel()
+		p.Drain(ending)
+		return nil
+	})
+	log.Info("listening", attributes...)
+	if work != nil {
+		group.Go(func() error {
+			defer cancel()
+			return work(ctx, &url.URL{Scheme: "http", Host: main.Addr().String()}, up.url)
+		})
+	}
+	return group.Wait()
+}
+
+// listen opens the ports.
+func (f listenFlags) listen() (main, admin net.Listener, err error) {
+	if main, err = net.Listen("tcp", string(f.Listen)); err != nil {
+		return nil, nil, fmt.Errorf("--listen %s: %w; choose another port, or stop what uses it", f.Listen, err)
+	}
+	if f.AdminListen == "" {
+		return main, nil, nil
+	}
+	if admin, err = net.Listen("tcp", string(f.AdminListen)); err != nil {
+		_ = main.Close()
+		return nil, nil, fmt.Errorf("--admin-listen %s: %w; choose another port, or stop what uses it", f.AdminListen, err)
+	}
+	return main, admin, nil
+}
+
+// reachable waits a moment for the upstream: one that is not there at the start is more often a typing error than a
+// server that is about to come.
+func reachable(ctx context.Context, u *url.URL) error {
+	host, port := u.Hostname(), u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("--upstream %s cannot be reached; is the MLflow server running there? (%w)", u.Redacted(), err)
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+type demoCmd struct {
+	Exit bool `help:"End after the table instead of serving until Ctrl-C."`
+	proxyFlags
+}
+
+// Run is the command demo.
+func (c *demoCmd) Run(s streams) error {
+	ctx, stop := signals(context.Background(), s.err)
+	defer stop()
+	if _, err := c.supply(); err != nil {
+		return err // before minutes are spent on setting up
+	}
+	cache, err := mlflow.CacheDir()
+	if err != nil {
+		return err
+	}
+	env, err := mlflow.Setup(ctx, cache, nil, s.out)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(cache, "demo")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if c.LogLevel == slog.LevelInfo { // the table is what people came for
+		c.LogLevel = slog.LevelWarn
+	}
+	fmt.Fprintln(s.out, "Starting the MLflow server and the proxy ...")
+	child := &mlflow.ServerConfig{Command: env.MLflow(), Dir: dir, Lean: true}
+	return c.serve(ctx, c.logger(s.err), upstream{child: child}, func(ctx context.Context, trackingURI, serverURI *url.URL) error {
+		fmt.Fprintf(s.out, "Training four small models with the unmodified client: MLFLOW_TRACKING_URI=%s\n", trackingURI)
+		if err := mlflow.Demo(ctx, env, trackingURI, s.out); err != nil {
+			return err
+		}
+		page, err := mlflow.PrintDemo(ctx, serverURI, trackingURI, s.out)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(s.out, "\nOpen %s\n", page)
+		if !c.Exit {
+			fmt.Fprintln(s.out, "Serving until Ctrl-C.")
+			<-ctx.Done()
+		}
+		return nil
+	})
+}
+
+type doctorCmd struct {
+	carbonFlags
+	sensorFlags
+}
+
+// Run is the command doctor.
+func (c *doctorCmd) Run(s streams) error {
+	supply, err := c.supply()
+	if err != nil {
+		return err
+	}
+	m, err := meter.New(meter.Config{Procfs: c.Procfs, Sysfs: c.Sysfs, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "COMPONENT\tMETHOD\tUSED\tERROR\tDETAIL")
+	var remedies []string
+	for _, f := range m.Findings() {
+		used, exact := "no", ""
+		if f.Used {
+			used, exact = "yes", fmt.Sprintf("x %.2f to x %.2f", f.Bounds.Low, f.Bounds.High)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", f.Component, f.Method, used, exact, f.Detail)
+		if f.Remedy != "" {
+			remedies = append(remedies, fmt.Sprintf("%s by %s: %s", f.Component, f.Method, f.Remedy))
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	intensity, source := supply.Intensity(time.Now())
+	fmt.Fprintf(s.out, "\nCarbon intensity: %.0f gCO2e/kWh (%s), PUE %.2f\n", intensity.GPerKWh(), source, supply.PUE())
+	if len(remedies) > 0 {
+		fmt.Fprintf(s.out, "\nWhat would make it more exact:\n  %s\n", strings.Join(remedies, "\n  "))
+	}
+	return nil
+}
+
+type healthcheckCmd struct {
+	AdminListen address `default:"127.0.0.1:5002" placeholder:"HOST:PORT" help:"The admin listener to ask (${default})."`
+}
+
+// Run is the command healthcheck.
+func (c *healthcheckCmd) Run(streams) error {
+	client := &http.Client{Timeout: 5 * time.Second}
+	res, err := client.Get("http://" + string(c.AdminListen) + "/readyz")
+	if err != nil {
+		return fmt.Errorf("not ready: %w", err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 200))
+		return fmt.Errorf("not ready: %s", strings.TrimSpace(string(text)))
+	}
+	return nil
+}
+
+// The types of flags: each names what is allowed when it refuses a value.
+type (
+	address  string
+	baseURL  url.URL
+	number   float64
+	network  netip.Prefix
+	interval time.Duration
+	pause    time.Duration
+)
+
+func (a *address) UnmarshalText(text []byte) error {
+	*a = address(text)
+	if len(text) == 0 {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(string(text))
+	if n, portErr := strconv.Atoi(port); err != nil || portErr != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%q is not HOST:PORT, for example 127.0.0.1:5001", text)
+	}
+	return nil
+}
+
+func (u *baseURL) UnmarshalText(text []byte) error {
+	parsed, err := url.Parse(string(text))
+	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" || parsed.RawQuery != "" || parsed.Fragment != "" || parsed.User != nil {
+		return fmt.Errorf("%q is not a base URL: http or https, a host, and a path prefix if the server has one, for example http://127.0.0.1:5000", (&url.URL{Path: string(text)}).Path)
+	}
+	*u = baseURL(*parsed)
+	return nil
+}
+
+func (n *number) UnmarshalText(text []byte) error {
+	v, err := strconv.ParseFloat(string(text), 64)
+	if err != nil {
+		return fmt.Errorf("%q is not a number", text)
+	}
+	*n = number(v)
+	return nil
+}
+
+func (n *network) UnmarshalText(text []byte) error {
+	prefix, err := netip.ParsePrefix(string(text))
+	if err != nil {
+		addr, addrErr := netip.ParseAddr(string(text))
+		if addrErr != nil {
+			return fmt.Errorf("%q is not a network or an address, for example 10.0.0.0/8", text)
+		}
+		prefix = netip.PrefixFrom(addr, addr.BitLen())
+	}
+	*n = network(prefix)
+	return nil
+}
+
+func (i *interval) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d < 10*time.Millisecond || d > time.Minute {
+		return fmt.Errorf("%q is not a duration between 10ms and 1m, for example 1s", text)
+	}
+	*i = interval(d)
+	return nil
+}
+
+func (p *pause) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d < 0 || d > 0 && d < time.Second {
+		return fmt.Errorf("%q is not 0 or a duration of at least 1s, for example 30s", text)
+	}
+	*p = pause(d)
+	return nil
+}

@@ -1,0 +1,356 @@
+package meter
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestOneRunAloneGetsItsMachinesWholeEnergy(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.run(100, 100) // one CPU for a second: 20 W idle and 30 W
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(s), 1e-9)
+	m.conserved(s)
+}
+
+func TestANeighbourNeverAddsToARun(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.fork(200, 50, "neighbour")
+	m.run(100, 100)
+	m.run(200, 300)
+	m.sleep()
+	assert.InDelta(t, (20+4*30)/4.0, cpuOf(s), 1e-9, "its CPU time's power and a quarter of the idle power")
+	assert.Less(t, cpuOf(s), 50.0)
+	m.conserved(s)
+}
+
+func TestTimeBeforeTheRunIsNotTheRuns(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	p := m.fork(100, 50, "python")
+	m.fork(101, 100, "old child")
+	m.run(100, 500)
+	m.run(101, 500)
+	m.sleep()
+	s := m.begin("a", "", p)
+	m.sleep()
+	assert.Zero(t, cpuOf(s))
+	m.exit(101) // its five seconds move to its parent now, but were used before
+	m.sleep()
+	assert.Zero(t, cpuOf(s))
+	m.conserved(s)
+}
+
+func TestShortLivedChildrenAreNotLost(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.fork(101, 100, "worker")
+	m.run(101, 40)
+	m.sleep()
+	m.run(101, 10) // its last moments
+	m.exit(101)
+	m.fork(102, 100, "never seen")
+	m.run(102, 30)
+	m.exit(102)
+	m.sleep()
+	assert.InDelta(t, 2*20+0.8*30, cpuOf(s), 1e-9)
+	m.conserved(s)
+}
+
+func TestAProcessLeftBehindStaysInItsTree(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.fork(101, 100, "launcher")
+	m.fork(102, 101, "worker")
+	m.sleep()
+	m.exit(101) // 102 is init's now
+	m.sleep()
+	m.run(102, 100)
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(s), 1e-9)
+	m.conserved(s)
+}
+
+func TestAReusedPidIsAnotherProcess(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.fork(101, 100, "worker")
+	m.sleep()
+	m.exit(101)
+	m.fork(101, 1, "somebody else")
+	m.run(101, 100)
+	m.sleep()
+	assert.Zero(t, cpuOf(s))
+	m.conserved(s)
+}
+
+func TestChildrenWhoseTimeIsLostAreCountedWhileTheyLive(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.procs[100].ignoresChildren = true
+	m.fork(101, 100, "worker")
+	m.run(101, 100)
+	m.sleep()
+	m.exit(101)
+	m.sleep()
+	m.run(100, 100)
+	m.sleep()
+	assert.InDelta(t, 100, cpuOf(s), 1e-9)
+	m.conserved(s)
+}
+
+func TestRunsOfOneProcess(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	p := m.fork(100, 50, "python")
+	a := m.begin("a", "", p)
+	b := m.begin("b", "", p)
+	child1 := m.begin("child1", "a", p)
+	child2 := m.begin("child2", "a", p)
+	m.run(100, 100)
+	m.sleep()
+	assert.InDelta(t, 25, cpuOf(a), 1e-9, "unrelated runs share equally; the parent keeps the whole of its part")
+	assert.InDelta(t, 25, cpuOf(b), 1e-9)
+	assert.InDelta(t, 12.5, cpuOf(child1), 1e-9)
+	assert.InDelta(t, 12.5, cpuOf(child2), 1e-9)
+	m.conserved(a, b)
+	child1.Close()
+	m.run(100, 100)
+	m.sleep()
+	assert.InDelta(t, 37.5, cpuOf(child2), 1e-9)
+	m.conserved(a, b)
+}
+
+func TestAProcessBelowTwoRunsCountsForTheNearer(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	outer := m.begin("outer", "", m.fork(100, 50, "python"))
+	inner := m.begin("inner", "", m.fork(101, 100, "python"))
+	nested := m.begin("nested", "outer", m.fork(102, 100, "python"))
+	m.run(101, 50)
+	m.run(102, 50)
+	m.sleep()
+	assert.InDelta(t, 25, cpuOf(inner), 1e-9)
+	assert.InDelta(t, 25, cpuOf(nested), 1e-9)
+	assert.InDelta(t, 25, cpuOf(outer), 1e-9, "of the two only the nested one is inside it")
+	m.conserved(outer, inner)
+}
+
+func TestAWorkerJoins(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "launcher"))
+	worker := m.fork(200, 1, "python")
+	m.run(200, 100)
+	m.sleep()
+	assert.Zero(t, cpuOf(s))
+	s.Join(worker)
+	s.Join(worker)
+	m.run(200, 100)
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(s), 1e-9)
+	m.conserved(s)
+}
+
+func TestTheShellScriptTakesTheCurlsPlace(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.fork(99, 50, "sh", "train.sh")
+	curl := m.fork(100, 99, "curl")
+	s := m.begin("a", "", curl)
+	m.exit(100)
+	m.fork(101, 99, "python", "train.py") // it begins before anybody could see that curl ended
+	m.run(101, 100)
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(s), 1e-9)
+	m.run(101, 100)
+	m.sleep()
+	assert.InDelta(t, 100, cpuOf(s), 1e-9)
+	m.conserved(s)
+}
+
+func TestALoginShellTakesNobodysPlace(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	curl := m.fork(100, 50, "curl")
+	s := m.begin("a", "", curl)
+	m.exit(100)
+	m.fork(101, 50, "something else")
+	m.run(101, 100)
+	m.sleep()
+	assert.Zero(t, cpuOf(s))
+	m.conserved(s)
+}
+
+func TestStandsIn(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		stat stat
+		args []string
+		want bool
+	}{
+		{"script", stat{pid: 9, parent: 5}, []string{"/bin/sh", "train.sh"}, true},
+		{"script in a terminal", stat{pid: 9, parent: 5, tty: 1}, []string{"bash", "train.sh"}, true},
+		{"command", stat{pid: 9, parent: 5, tty: 1}, []string{"bash", "-c", "x"}, true},
+		{"script on standard input", stat{pid: 9, parent: 5}, []string{"bash"}, true},
+		{"typed into", stat{pid: 9, parent: 5, tty: 1}, []string{"bash"}, false},
+		{"login shell", stat{pid: 9, parent: 5}, []string{"-bash"}, false},
+		{"login shell by flag", stat{pid: 9, parent: 5}, []string{"bash", "-l"}, false},
+		{"launcher", stat{pid: 9, parent: 5}, []string{"python3", "launch.py"}, true},
+		{"init", stat{pid: 1}, []string{"/sbin/init"}, false},
+		{"container's idle first process", stat{pid: 1}, []string{"sleep", "infinity"}, false},
+		{"container's script", stat{pid: 1}, []string{"sh", "-c", "x"}, true},
+		{"kernel thread", stat{pid: 2}, nil, false},
+		{"sshd", stat{pid: 9, parent: 1}, []string{"sshd: somebody"}, false},
+	} {
+		assert.Equal(t, c.want, standsIn(c.stat, c.args), c.name)
+	}
+}
+
+func TestMachineScopeSharesWhatNoTreeClaims(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	a, err := m.meter.Begin("a", "", ScopeMachine, Process{})
+	require.NoError(t, err)
+	b, err := m.meter.Begin("b", "", ScopeMachine, Process{})
+	require.NoError(t, err)
+	c := m.begin("c", "", m.fork(100, 50, "python"))
+	m.run(100, 100)
+	m.busy += 100
+	m.flush()
+	m.sleep()
+	assert.InDelta(t, 40, cpuOf(c), 1e-9)
+	assert.InDelta(t, 20, cpuOf(a), 1e-9)
+	assert.InDelta(t, 20, cpuOf(b), 1e-9)
+	m.conserved(a, b, c)
+}
+
+func TestGPUGoesToWhoHoldsMemoryOnIt(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	a := m.begin("a", "", m.fork(100, 50, "python"))
+	m.fork(101, 100, "worker")
+	b := m.begin("b", "", m.fork(200, 50, "python"))
+	m.gpu.readings = []GPUReading{
+		{Device: "0", Energy: 100, PIDs: []int{100, 101}},
+		{Device: "1", Energy: 60, PIDs: []int{101, 200, 999}},
+		{Device: "2", Energy: 7},
+	}
+	m.sleep()
+	ra, rb := a.Record(), b.Record()
+	assert.InDelta(t, 130, ra.Energy()[GPU].Joules(), 1e-9)
+	assert.InDelta(t, 30, rb.Energy()[GPU].Joules(), 1e-9)
+	assert.InDelta(t, 7, m.meter.Totals().Rest[GPU].Joules(), 1e-9)
+	m.conserved(a, b)
+}
+
+func TestMemoryGoesByResidentMemory(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	p := m.fork(100, 50, "python")
+	m.procs[100].pages = 1_000_000_000 / 4096 // a quarter of the 4e9 bytes that are used
+	m.flush()
+	s := m.begin("a", "", p)
+	m.sleep()
+	r := s.Record()
+	assert.InDelta(t, 4*1e9/4.096e9, r.Energy()[RAM].Joules(), 1e-3)
+	m.conserved(s)
+}
+
+func TestStopContinueAndClose(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.run(100, 100)
+	m.now = m.now.Add(time.Second)
+	r := s.Stop()
+	assert.InDelta(t, 50, r.Energy()[CPU].Joules(), 1e-9)
+	m.run(100, 100)
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(s), 1e-9, "stopped")
+	m.conserved(s)
+	s.Continue()
+	assert.InDelta(t, 100, cpuOf(s), 1e-9, "the server said that the run goes on: nothing is lost")
+	m.conserved(s)
+	s.Stop()
+	m.run(100, 100)
+	m.sleep()
+	s.Close()
+	s.Close()
+	assert.InDelta(t, 100, cpuOf(s), 1e-9)
+	m.conserved(s)
+	assert.Empty(t, m.meter.sessions)
+	m.sleep()
+	assert.Empty(t, m.meter.trees.tracked, "nothing is kept of a run that ended")
+}
+
+func TestPhases(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.run(100, 100)
+	m.now = m.now.Add(time.Second)
+	n := s.Switch(Training)
+	m.run(100, 200)
+	m.sleep()
+	s.Relabel(n, Inference)
+	s.Switch(Training)
+	m.run(100, 100)
+	m.sleep()
+	byPhase := map[Phase]float64{}
+	r := s.Record()
+	for _, g := range r.Segments {
+		byPhase[g.Phase] += g.Energy()[CPU].Joules()
+	}
+	assert.InDelta(t, 100, byPhase[Training], 1e-9)
+	assert.InDelta(t, 80, byPhase[Inference], 1e-9)
+	assert.Equal(t, 3*time.Second, r.Duration())
+}
+
+func TestSlicesAreCutAtTheShortestIntensityPeriod(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	for range 12 * 60 {
+		m.now = m.now.Add(time.Second)
+		m.meter.Sample()
+	}
+	r := s.Record()
+	require.Len(t, r.Segments, 1)
+	require.Len(t, r.Segments[0].Slices, 3, "12:01 to 12:13 in slots of five minutes")
+	assert.Equal(t, 12*time.Minute, r.Duration())
+}
+
+func TestASensorThatFailsIsNotHidden(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.cpu.err = ErrNoData
+	m.sleep()
+	m.cpu.err = nil
+	m.run(100, 100)
+	m.sleep()
+	r := s.Record()
+	assert.Equal(t, time.Second, r.Unread[CPU])
+	assert.InDelta(t, 50, r.Energy()[CPU].Joules(), 1e-9)
+	m.conserved(s)
+}
+
+func TestTheOpenerIsGone(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	_, err := m.meter.Begin("a", "", ScopeProcess, Process{PID: 4711, Start: 1})
+	assert.ErrorIs(t, err, ErrNoPeer)
+}

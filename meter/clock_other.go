@@ -1,0 +1,7 @@
+//go:build !linux
+
+package meter
+
+import "time"
+
+func processClock(int) (time.Duration, bool) { return 0, false }

@@ -1,0 +1,287 @@
+package meter
+
+import (
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// process is a process in the tree of a session, or the one that would stand in for a session's own.
+type process struct {
+	pid, parent int // parent is who it belongs under: the one that forked it, or that one's parent once it ended
+	reaper      int // its parent as the kernel has it: who gets its time when it ends
+	start       uint64
+	own         time.Duration // CPU time as last read
+	children    time.Duration // of children that ended, as last read
+	memory      uint64        // resident bytes
+	used        time.Duration // CPU time since the reading before, to be attributed
+	debt        time.Duration // see settle
+	sessions    []*Session    // whose root this is
+}
+
+// total is all that the process's parent will be credited with when the process ends.
+func (p *process) total() time.Duration { return p.own + p.children }
+
+// processes follows the trees of all sessions. One pass per sample serves them all, and only over the pids in the
+// trees: new processes are looked for only when the kernel's fork counter moved, and then only among pids not known.
+type processes struct {
+	fs      procfs
+	tracked map[int]*process
+	known   map[int]int // every pid at the last listing, and its parent then
+	forks   uint64      // fork counter at the last listing
+	fresh   []int       // pids that the last listing found for the first time
+}
+
+// reuseAfter is how many forks may pass before pids must be taken as reused: well under the smallest common
+// pid_max, 32768.
+const reuseAfter = 10_000
+
+// discover lists the processes if any were made since the last listing, and tracks those whose parent is tracked.
+// They began inside the tree, so that all they have used is the tree's.
+func (t *processes) discover(forks uint64) error {
+	t.fresh = t.fresh[:0]
+	if t.known != nil && forks == t.forks {
+		return nil
+	}
+	pids, err := t.fs.pids()
+	if err != nil {
+		return err
+	}
+	if forks-t.forks > reuseAfter {
+		t.known = nil
+	}
+	known := make(map[int]int, len(pids))
+	for _, pid := range pids {
+		parent, ok := t.known[pid]
+		if !ok {
+			s, err := t.fs.stat(pid)
+			if err != nil {
+				continue // ended meanwhile
+			}
+			parent = s.parent
+			t.fresh = append(t.fresh, pid)
+		}
+		known[pid] = parent
+	}
+	t.known, t.forks = known, forks
+	// A child's pid may be the smaller one after a wrap, so go on until a pass finds nothing.
+	for found := true; found; {
+		found = false
+		for _, pid := range t.fresh {
+			if t.tracked[pid] == nil && t.tracked[known[pid]] != nil && t.track(pid, true) != nil {
+				found = true
+			}
+		}
+	}
+	return nil
+}
+
+// track follows a process from now on; born says that it began inside the tree since the last listing, so that what
+// it used before now counts. It returns nil if the process is gone.
+func (t *processes) track(pid int, born bool) *process {
+	if p := t.tracked[pid]; p != nil {
+		return p
+	}
+	s, err := t.fs.stat(pid)
+	if err != nil {
+		return nil
+	}
+	p := &process{pid: pid, parent: s.parent, reaper: s.parent, start: s.start, memory: s.memory}
+	if !born {
+		p.own, p.children = s.own, s.children
+	}
+	t.tracked[pid] = p
+	return p
+}
+
+// attach makes a process, with all below it, part of a session. It reports whether the process was there.
+func (t *processes) attach(s *Session, id Process) bool {
+	p := t.track(id.PID, false)
+	if p == nil || id.Start != 0 && p.start != id.Start {
+		return false
+	}
+	if !slices.Contains(p.sessions, s) {
+		p.sessions = append(p.sessions, s)
+	}
+	below := map[int]bool{id.PID: true}
+	for found := true; found; {
+		found = false
+		for pid, parent := range t.known {
+			if below[parent] && !below[pid] {
+				below[pid], found = true, true
+				t.track(pid, false)
+			}
+		}
+	}
+	return true
+}
+
+// detach ends a session's hold on its processes, and forgets those that no session needs any more.
+func (t *processes) detach(s *Session) {
+	for _, p := range t.tracked {
+		p.sessions = slices.DeleteFunc(p.sessions, func(o *Session) bool { return o == s })
+	}
+}
+
+// prune forgets processes outside every tree, except the given ones.
+func (t *processes) prune(keep map[int]bool) {
+	maps.DeleteFunc(t.tracked, func(pid int, _ *process) bool {
+		return t.upwards(pid, func(q *process) bool { return len(q.sessions) > 0 || keep[q.pid] }) == nil
+	})
+}
+
+// refresh reads every tracked process and leaves in used what it has used since the reading before.
+func (t *processes) refresh() {
+	var ended []*process
+	reaped := map[int]time.Duration{} // by reaper: time of ended children that was counted as theirs already
+	waited := map[int]time.Duration{} // growth of a process's children time
+	for pid, p := range t.tracked {
+		s, err := t.fs.stat(pid)
+		if err != nil || s.start != p.start {
+			ended = append(ended, p)
+			continue
+		}
+		p.used = max(0, s.own-p.own)
+		if d := s.children - p.children; d > 0 {
+			waited[pid] = d
+		}
+		p.own, p.children = max(s.own, p.own), max(s.children, p.children)
+		p.reaper, p.memory = s.parent, s.memory
+	}
+	for _, p := range ended {
+		delete(t.tracked, p.pid)
+	}
+	for _, p := range ended {
+		// Where its reaper ended too, the time went up to the next that lives.
+		reaper := p.reaper
+		for i := 0; i < len(ended) && t.tracked[reaper] == nil; i++ {
+			j := slices.IndexFunc(ended, func(e *process) bool { return e.pid == reaper })
+			if j < 0 {
+				break
+			}
+			reaper = ended[j].reaper
+		}
+		reaped[reaper] += p.total()
+	}
+	for pid, d := range waited {
+		t.tracked[pid].settle(d, reaped[pid])
+	}
+	for _, p := range ended {
+		t.bequeath(p)
+	}
+}
+
+// settle adds the time of children that ended since the last reading, less what was counted while they lived. What
+// is left are their last moments, and children that came and went between two readings. Children's time is in whole
+// ticks while a process's own may be finer, so the difference can be a little below zero: it is carried as a debt.
+func (p *process) settle(waited, counted time.Duration) {
+	d := waited - counted - p.debt
+	p.debt = 0
+	if d < 0 {
+		p.debt, d = min(-d, 2*tick), 0
+	}
+	p.used += d
+}
+
+// bequeath hands the place of an ended process to the processes it leaves behind, which the kernel gives to init: they
+// stay under whatever they were under.
+func (t *processes) bequeath(dead *process) {
+	for _, p := range t.tracked {
+		if p.parent != dead.pid {
+			continue
+		}
+		p.parent = dead.parent
+		for _, s := range dead.sessions {
+			if !slices.Contains(p.sessions, s) {
+				p.sessions = append(p.sessions, s)
+			}
+		}
+	}
+}
+
+// root returns the nearest process, from pid upwards, that is some session's; nil if there is none.
+func (t *processes) root(pid int) *process {
+	return t.upwards(pid, func(p *process) bool { return len(p.sessions) > 0 })
+}
+
+// upwards returns the first process, from pid towards its ancestors, of which ok holds; nil if there is none. The
+// number of steps is limited, since a reused pid could close the chain to a ring.
+func (t *processes) upwards(pid int, ok func(*process) bool) *process {
+	for p, i := t.tracked[pid], 0; p != nil && i < 1000; p, i = t.tracked[p.parent], i+1 {
+		if ok(p) {
+			return p
+		}
+	}
+	return nil
+}
+
+// ancestors notes the processes above one that may stand in for it when it ends, nearest first.
+func (t *processes) ancestors(pid int) []Process {
+	var above []Process
+	s, err := t.fs.stat(pid)
+	for i := 0; i < 64 && err == nil && s.parent > 0; i++ {
+		if s, err = t.fs.stat(s.parent); err != nil {
+			break
+		}
+		if !standsIn(s, t.fs.arguments(s.pid)) {
+			break
+		}
+		above = append(above, Process{PID: s.pid, Start: s.start})
+	}
+	return above
+}
+
+// alive reports whether that very process still is there.
+func (t *processes) alive(id Process) bool {
+	s, err := t.fs.stat(id.PID)
+	return err == nil && s.start == id.Start
+}
+
+// managers are programs that start work for others: their tree is everybody's, and climbing ends below them.
+var managers = []string{
+	"systemd", "init", "launchd", "tini", "dumb-init", "docker-init", "catatonit", "runit", "runsvdir", "s6-svscan", "supervisord",
+	"containerd-shim", "containerd-shim-runc-v2", "conmon", "crond", "cron", "atd", "sshd", "login", "su", "sudo", "kubelet", "slurmd", "slurmstepd",
+	"tmux", "screen", "gnome-terminal-server", "konsole", "xterm",
+}
+
+// idlers are what a container's first process runs when it only keeps the container up.
+var idlers = []string{"sleep", "pause", "tail", "cat"}
+
+var shells = []string{"sh", "bash", "dash", "zsh", "ash", "ksh", "fish", "busybox"}
+
+// standsIn says whether a process may take the place of a run's process that ended: a shell script or a launcher
+// may; init, a container's idle first process, a login shell and a shell that someone types into may not.
+func standsIn(s stat, args []string) bool {
+	if len(args) == 0 || strings.TrimSpace(args[0]) == "" {
+		return false
+	}
+	if strings.HasPrefix(args[0], "-") { // how login(1) and sshd(8) start a shell
+		return false
+	}
+	// Some daemons write what they do into it: "sshd: somebody [priv]".
+	name := strings.TrimSuffix(filepath.Base(strings.Fields(args[0])[0]), ":")
+	if slices.Contains(managers, name) {
+		return false
+	}
+	isShell := slices.Contains(shells, name)
+	if isShell {
+		script := false
+		for _, a := range args[1:] {
+			switch {
+			case a == "-l" || a == "--login":
+				return false
+			case a == "-c" || !strings.HasPrefix(a, "-"):
+				script = true
+			}
+		}
+		if s.tty != 0 && !script {
+			return false
+		}
+	}
+	if s.pid == 1 { // a container's first process: only one that plainly runs a script is the run's own
+		return isShell || strings.HasPrefix(name, "python")
+	}
+	return !(s.parent == 0 && slices.Contains(idlers, name))
+}

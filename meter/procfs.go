@@ -1,0 +1,234 @@
+package meter
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// tick is the unit of times in /proc: USER_HZ is 100 on every architecture that Linux runs on today (proc(5)).
+const tick = 10 * time.Millisecond
+
+// procfs reads the few files of /proc that metering needs. The root is /proc, the host's /proc mounted into a
+// container, or a tree that a test made. It is used by one goroutine at a time: the buffer is kept between reads.
+type procfs struct {
+	root string
+	buf  []byte
+}
+
+// stat is what /proc/PID/stat tells of one process.
+type stat struct {
+	pid, parent int
+	start       uint64        // ticks since boot; with the pid it names a process for good, since pids are reused
+	tty         int           // controlling terminal, 0 for none
+	own         time.Duration // CPU time of its threads, ended ones included
+	children    time.Duration // CPU time of its children that ended and were waited for, and of theirs
+	memory      uint64        // resident bytes
+}
+
+// read returns a file's content, valid until the next read.
+func (fs *procfs) read(elem ...string) ([]byte, error) {
+	f, err := os.Open(filepath.Join(append([]string{fs.root}, elem...)...))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fs.buf = fs.buf[:cap(fs.buf)]
+	if len(fs.buf) == 0 {
+		fs.buf = make([]byte, 4096)
+	}
+	for n := 0; ; {
+		if n == len(fs.buf) {
+			fs.buf = append(fs.buf, make([]byte, len(fs.buf))...)
+		}
+		k, err := f.Read(fs.buf[n:])
+		n += k
+		if errors.Is(err, io.EOF) {
+			return fs.buf[:n], nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// stat reads one process. A process that is gone is an error that wraps fs.ErrNotExist or ESRCH.
+func (fs *procfs) stat(pid int) (stat, error) {
+	b, err := fs.read(strconv.Itoa(pid), "stat")
+	if err != nil {
+		return stat{}, err
+	}
+	s, err := parseStat(b)
+	if err != nil {
+		return stat{}, fmt.Errorf("read %s/%d/stat: %w", fs.root, pid, err)
+	}
+	if own, ok := fs.clock(pid); ok && own >= s.own {
+		s.own = own
+	}
+	return s, nil
+}
+
+// clock is the process's CPU time to the nanosecond, where the kernel can be asked: ten predictions last less than
+// a tick. Only the real /proc shows pids that the kernel knows by the same number in our namespace.
+func (fs *procfs) clock(pid int) (time.Duration, bool) {
+	if fs.root != "/proc" {
+		return 0, false
+	}
+	return processClock(pid)
+}
+
+// parseStat parses a line of proc_pid_stat(5). The command, in parentheses, may itself hold spaces and ")", so
+// fields are counted from the last ")".
+func parseStat(b []byte) (stat, error) {
+	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if open < 1 || end < open {
+		return stat{}, errors.New("no command in parentheses")
+	}
+	pid, ok := number(bytes.TrimSpace(b[:open]))
+	if !ok {
+		return stat{}, errors.New("no pid")
+	}
+	// Numbers are those of the manual page, in which the state is field 3.
+	var v [25]int64
+	rest := b[end+1:]
+	for i := 3; i <= 24; i++ {
+		rest = bytes.TrimLeft(rest, " \n")
+		word := rest
+		if n := bytes.IndexAny(rest, " \n"); n >= 0 {
+			word, rest = rest[:n], rest[n:]
+		} else {
+			rest = nil
+		}
+		if i == 3 { // a letter
+			continue
+		}
+		if v[i], ok = number(word); !ok {
+			return stat{}, fmt.Errorf("field %d is not a number", i)
+		}
+	}
+	s := stat{
+		pid: int(pid), parent: int(v[4]), tty: int(v[7]), start: uint64(v[22]),
+		own:      ticks(v[14]) + ticks(v[15]),
+		children: ticks(v[16]) + ticks(v[17]),
+	}
+	if v[24] > 0 {
+		s.memory = uint64(v[24]) * uint64(os.Getpagesize())
+	}
+	return s, nil
+}
+
+// ticks converts a counter of USER_HZ ticks; one that would overflow, or is negative, is taken as none.
+func ticks(n int64) time.Duration {
+	if n < 0 || n > int64(1<<62)/int64(tick) {
+		return 0
+	}
+	return time.Duration(n) * tick
+}
+
+// number parses a decimal integer without allocating. Values beyond int64 (rsslim) are cut to its maximum.
+func number(b []byte) (int64, bool) {
+	neg := len(b) > 0 && b[0] == '-'
+	if neg {
+		b = b[1:]
+	}
+	if len(b) == 0 {
+		return 0, false
+	}
+	var n int64
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		if n > (1<<63-1-9)/10 {
+			return 1<<63 - 1, true
+		}
+		n = n*10 + int64(c-'0')
+	}
+	if neg {
+		n = -n
+	}
+	return n, true
+}
+
+// machine reads /proc/stat: the CPU time that was used since boot, summed over the CPUs, and the number of
+// processes and threads ever made. Time stolen by other virtual machines and time spent idle or waiting for a disk
+// are not ours; guest time is inside user time already.
+func (fs *procfs) machine() (busy time.Duration, forks uint64, err error) {
+	b, err := fs.read("stat")
+	if err != nil {
+		return 0, 0, err
+	}
+	found := false
+	for len(b) > 0 {
+		line := b
+		if n := bytes.IndexByte(b, '\n'); n >= 0 {
+			line, b = b[:n], b[n+1:]
+		} else {
+			b = nil
+		}
+		switch {
+		case bytes.HasPrefix(line, []byte("cpu ")):
+			for i, word := range bytes.Fields(line)[1:] {
+				const idle, iowait, steal = 3, 4, 7
+				if i == idle || i == iowait {
+					continue
+				}
+				if i == steal {
+					break
+				}
+				n, ok := number(word)
+				if !ok {
+					return 0, 0, fmt.Errorf("read %s/stat: %q is not a number", fs.root, word)
+				}
+				busy += ticks(n)
+			}
+			found = true
+		case bytes.HasPrefix(line, []byte("processes ")):
+			if n, ok := number(bytes.TrimSpace(line[len("processes "):])); ok {
+				forks = uint64(n)
+			}
+		}
+	}
+	if !found {
+		return 0, 0, fmt.Errorf("read %s/stat: no cpu line", fs.root)
+	}
+	return busy, forks, nil
+}
+
+// pids lists the processes.
+func (fs *procfs) pids() ([]int, error) {
+	d, err := os.Open(fs.root)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", fs.root, err)
+	}
+	pids := make([]int, 0, len(names))
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// arguments returns a process's command line; nil for a kernel thread, or one that is gone.
+func (fs *procfs) arguments(pid int) []string {
+	b, err := fs.read(strconv.Itoa(pid), "cmdline")
+	if err != nil {
+		return nil
+	}
+	var args []string
+	for _, a := range bytes.Split(bytes.TrimRight(b, "\x00"), []byte{0}) {
+		args = append(args, string(a))
+	}
+	return args
+}

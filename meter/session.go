@@ -1,0 +1,221 @@
+package meter
+
+import (
+	"time"
+)
+
+// Scope says whose energy a session is.
+type Scope string
+
+// The scopes, named as in the tag emissions.scope.
+const (
+	ScopeProcess Scope = "process" // the run's process tree
+	ScopeMachine Scope = "machine" // what no process tree claims, shared by the sessions of this scope
+)
+
+// Phase says what a run's energy was used for.
+type Phase string
+
+// The phases, named as in the tag emissions.phase.
+const (
+	Training  Phase = "training"
+	Inference Phase = "inference"
+)
+
+// slot is how finely energy is kept over time: the shortest period for which anybody publishes an intensity.
+const slot = 5 * time.Minute
+
+// Slice is the energy used in a stretch of time, at most a slot long.
+type Slice struct {
+	Start, End time.Time
+	Energy     Energies
+}
+
+// Segment is a stretch of metered time in one phase.
+type Segment struct {
+	Phase      Phase
+	Start, End time.Time
+	Slices     []Slice
+}
+
+// Energy returns the segment's energy.
+func (g Segment) Energy() Energies {
+	var e Energies
+	for _, s := range g.Slices {
+		e.Add(s.Energy)
+	}
+	return e
+}
+
+// Duration returns the segment's metered time.
+func (g Segment) Duration() time.Duration { return g.End.Sub(g.Start) }
+
+// Record is a session as plain data: it can be kept, split at the edges of a time series, and added up.
+type Record struct {
+	Scope    Scope
+	Segments []Segment
+	Unread   [components]time.Duration // time for which a component's sensor gave nothing
+}
+
+// Energy returns the energy over all segments.
+func (r Record) Energy() Energies {
+	var e Energies
+	for _, g := range r.Segments {
+		e.Add(g.Energy())
+	}
+	return e
+}
+
+// Duration returns the metered time over all segments.
+func (r Record) Duration() time.Duration {
+	var d time.Duration
+	for _, g := range r.Segments {
+		d += g.Duration()
+	}
+	return d
+}
+
+// add puts energy used in [start, end) into the current segment, in the slot in which it began.
+func (r *Record) add(start, end time.Time, e Energies) {
+	g := &r.Segments[len(r.Segments)-1]
+	g.End = end
+	if n := len(g.Slices); n > 0 && g.Slices[n-1].Start.Truncate(slot).Equal(start.Truncate(slot)) {
+		g.Slices[n-1].End = end
+		g.Slices[n-1].Energy.Add(e)
+		return
+	}
+	g.Slices = append(g.Slices, Slice{Start: start, End: end, Energy: e})
+}
+
+// clone returns a copy that shares nothing with r.
+func (r Record) clone() Record {
+	segments := make([]Segment, len(r.Segments))
+	for i, g := range r.Segments {
+		g.Slices = append([]Slice(nil), g.Slices...)
+		segments[i] = g
+	}
+	r.Segments = segments
+	return r
+}
+
+// Session meters one run from Begin until Close. Its methods may be called from any goroutine.
+type Session struct {
+	meter   *Meter
+	id      string
+	parent  *Session // the open session that this one is nested in
+	opener  Process
+	above   []Process // the opener's ancestors, nearest first, who may stand in for it
+	orphan  bool      // the opener ended
+	record  Record
+	held    *Record  // while stopped: what came after the stop, which counts only if the session goes on
+	pending Energies // what came after the stop and is counted neither as a run's nor as the rest yet
+	closed  bool
+}
+
+// current is where energy goes now.
+func (s *Session) current() *Record {
+	if s.held != nil {
+		return s.held
+	}
+	return &s.record
+}
+
+// Scope returns whose energy the session is.
+func (s *Session) Scope() Scope { return s.record.Scope }
+
+// Record returns what the session has metered so far, up to now; after Stop, up to the stop.
+func (s *Session) Record() Record {
+	s.meter.mu.Lock()
+	defer s.meter.mu.Unlock()
+	s.meter.sample()
+	return s.record.clone()
+}
+
+// Join makes a further process, with all below it, part of the session from now on.
+func (s *Session) Join(p Process) {
+	s.meter.mu.Lock()
+	defer s.meter.mu.Unlock()
+	if s.closed || s.record.Scope != ScopeProcess {
+		return
+	}
+	s.meter.sample()
+	s.meter.attach(s, p)
+}
+
+// Switch begins a new segment in the given phase. It returns the segment's number, for Relabel.
+func (s *Session) Switch(p Phase) int {
+	s.meter.mu.Lock()
+	defer s.meter.mu.Unlock()
+	s.meter.sample()
+	r := s.current()
+	now := s.meter.last
+	r.Segments = append(r.Segments, Segment{Phase: p, Start: now, End: now})
+	n := len(r.Segments) - 1
+	if s.held != nil {
+		n += len(s.record.Segments)
+	}
+	return n
+}
+
+// Relabel gives a segment another phase: what it was for can be known only when it is over.
+func (s *Session) Relabel(segment int, p Phase) {
+	s.meter.mu.Lock()
+	defer s.meter.mu.Unlock()
+	if segment >= 0 && segment < len(s.record.Segments) {
+		s.record.Segments[segment].Phase = p
+	} else if n := segment - len(s.record.Segments); s.held != nil && n >= 0 && n < len(s.held.Segments) {
+		s.held.Segments[n].Phase = p
+	}
+}
+
+// Stop fixes the record as of now. The session is not over: Close ends it, Continue takes the stop back as if it had
+// not been. Stopping a stopped session moves the stop to now.
+func (s *Session) Stop() Record {
+	s.meter.mu.Lock()
+	defer s.meter.mu.Unlock()
+	s.meter.sample()
+	if !s.closed {
+		s.release()
+		now := s.meter.last
+		phase := s.record.Segments[len(s.record.Segments)-1].Phase
+		s.held = &Record{Scope: s.record.Scope, Segments: []Segment{{Phase: phase, Start: now, End: now}}}
+	}
+	return s.record.clone()
+}
+
+// Continue takes a stop back; nothing of what was used meanwhile is lost.
+func (s *Session) Continue() {
+	s.meter.mu.Lock()
+	defer s.meter.mu.Unlock()
+	s.release()
+}
+
+// release merges what was held back since a stop.
+func (s *Session) release() {
+	if s.held == nil {
+		return
+	}
+	last := &s.record.Segments[len(s.record.Segments)-1]
+	first := s.held.Segments[0] // goes on in the phase in which the stop found the run
+	last.Slices = append(last.Slices, first.Slices...)
+	last.End = first.End
+	s.record.Segments = append(s.record.Segments, s.held.Segments[1:]...)
+	for c, d := range s.held.Unread {
+		s.record.Unread[c] += d
+	}
+	s.held = nil
+	s.meter.totals.Runs.Add(s.pending)
+	s.pending = Energies{}
+}
+
+// Close ends the session; what was used since a stop before it is nobody's. Closing twice is closing once.
+func (s *Session) Close() {
+	s.meter.mu.Lock()
+	defer s.meter.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.meter.sample()
+	s.closed = true
+	s.meter.end(s)
+}

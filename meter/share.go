@@ -1,0 +1,131 @@
+package meter
+
+import (
+	"time"
+)
+
+// share divides a reading of the sensors among the sessions and returns the rest, which is nobody's. What it gives to
+// sessions that are inside no other, and the rest, add up to the reading.
+//
+// CPU energy goes by CPU time, memory's by resident memory, a device's to those who hold memory on it, in equal parts.
+// Idle power is thereby carried by those who use the machine, and a neighbour never adds to a run: it takes a part of
+// the idle power over.
+func (m *Meter) share(e Energies, load Load, devices []GPUReading, give func(*Session, Energies)) (rest Energies) {
+	type part struct {
+		cpu    time.Duration
+		memory uint64
+		gpu    Energy
+	}
+	parts := map[*process]*part{}
+	at := func(root *process) *part {
+		if parts[root] == nil {
+			parts[root] = &part{}
+		}
+		return parts[root]
+	}
+	var cpu time.Duration
+	var memory uint64
+	for pid, p := range m.trees.tracked {
+		root := m.trees.root(pid)
+		if root == nil {
+			continue
+		}
+		at(root).cpu += p.used
+		at(root).memory += p.memory
+		cpu += p.used
+		memory += p.memory
+	}
+	for _, d := range devices {
+		roots := map[*process]bool{}
+		for _, pid := range d.PIDs {
+			if root := m.trees.root(pid); root != nil {
+				roots[root] = true
+			}
+		}
+		for root := range roots {
+			at(root).gpu += d.Energy / Energy(len(roots))
+		}
+	}
+	// The machine's counter has coarser ticks than a process's clock, and pages shared after a fork are resident in
+	// both processes: the trees may add up to a little more than the machine.
+	busy, used := max(load.Busy, cpu), max(load.MemoryUsed, memory)
+
+	rest = e
+	for root, p := range parts {
+		var got Energies
+		if busy > 0 {
+			got[CPU] = e[CPU] * Energy(float64(p.cpu)/float64(busy))
+		}
+		if used > 0 {
+			got[RAM] = e[RAM] * Energy(float64(p.memory)/float64(used))
+		}
+		got[GPU] = p.gpu
+		for c := range rest {
+			rest[c] -= got[c]
+		}
+		split(root.sessions, got, give)
+	}
+	var machine []*Session
+	for _, s := range m.sessions {
+		if s.record.Scope == ScopeMachine {
+			machine = append(machine, s)
+		}
+	}
+	if len(machine) > 0 {
+		split(machine, rest, give)
+		rest = Energies{}
+	}
+	return rest
+}
+
+// split divides energy among sessions of the same process: equally among those that are not inside another of them,
+// and of each one's part again equally among those directly inside it. give is called for the innermost only; what
+// they get is also that of all they are inside of.
+func split(sessions []*Session, e Energies, give func(*Session, Energies)) {
+	inside := map[*Session][]*Session{} // by the nearest session around it that is one of these, nil for none
+	for _, s := range sessions {
+		around := s.parent
+		for around != nil && !contains(sessions, around) {
+			around = around.parent
+		}
+		inside[around] = append(inside[around], s)
+	}
+	var down func(around *Session, e Energies)
+	down = func(around *Session, e Energies) {
+		for _, s := range inside[around] {
+			part := e
+			for c := range part {
+				part[c] /= Energy(len(inside[around]))
+			}
+			if len(inside[s]) == 0 {
+				give(s, part)
+			} else {
+				down(s, part)
+			}
+		}
+	}
+	down(nil, e)
+}
+
+func contains(sessions []*Session, s *Session) bool {
+	for _, o := range sessions {
+		if o == s {
+			return true
+		}
+	}
+	return false
+}
+
+// give credits energy used in [start, end) to a session and to all that it is inside of.
+func (m *Meter) give(s *Session, start, end time.Time, e Energies) {
+	top := s
+	for ; s != nil; s = s.parent {
+		s.current().add(start, end, e)
+		top = s
+	}
+	if top.held != nil {
+		top.pending.Add(e)
+	} else {
+		m.totals.Runs.Add(e)
+	}
+}

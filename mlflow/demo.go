@@ -1,0 +1,77 @@
+package mlflow
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+)
+
+//go:embed demo.py
+var demoScript string
+
+// demoExperiment is the experiment that the script logs to.
+const demoExperiment = "emissions-demo"
+
+// Demo trains the demo's models with the unmodified client; all it is told is the tracking URI.
+func Demo(ctx context.Context, env Environment, trackingURI *url.URL, out io.Writer) error {
+	cmd := exec.CommandContext(ctx, env.Python(), "-c", demoScript, demoExperiment)
+	cmd.Env = append(os.Environ(), "MLFLOW_TRACKING_URI="+trackingURI.String(), "GIT_PYTHON_REFRESH=quiet", "MLFLOW_DISABLE_TELEMETRY=true")
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("train the demo's models: %w", err)
+	}
+	return nil
+}
+
+// PrintDemo prints the figures of the demo's latest runs, as the server at serverURI has them, and returns the
+// page to open, under pages.
+func PrintDemo(ctx context.Context, serverURI, pages *url.URL, out io.Writer) (page string, err error) {
+	c := NewClient(serverURI, "", http.DefaultTransport)
+	var experiment struct {
+		Experiment struct {
+			ID string `json:"experiment_id"`
+		} `json:"experiment"`
+	}
+	if err := c.call(ctx, Caller{}, http.MethodGet, "experiments/get-by-name?experiment_name="+demoExperiment, nil, &experiment); err != nil {
+		return "", fmt.Errorf("find the demo's experiment: %w", err)
+	}
+	id := experiment.Experiment.ID
+	body, err := json.Marshal(map[string]any{"experiment_ids": []string{id}, "max_results": demoRuns, "order_by": []string{"attributes.start_time DESC"}})
+	if err != nil {
+		return "", err
+	}
+	var found struct {
+		Runs []wireRun `json:"runs"`
+	}
+	if err := c.call(ctx, Caller{}, http.MethodPost, "runs/search", body, &found); err != nil {
+		return "", fmt.Errorf("read the demo's runs: %w", err)
+	}
+	slices.Reverse(found.Runs)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "\nrun\taccuracy\temissions_g\taccuracy_per_emission\temission_per_10_inferences\tenergy_kwh\tcpu by\tstatus\t")
+	for _, found := range found.Runs {
+		r := found.run()
+		show := func(key string) string {
+			m, ok := r.Metrics[key]
+			if !ok {
+				return "-"
+			}
+			return strconv.FormatFloat(m.Value, 'g', 4, 64)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", r.Name, show(r.Tags["emissions.accuracy_key"]), show("emissions_g"), show("accuracy_per_emission"),
+			show("emission_per_10_inferences"), show("emissions/energy_kwh"), r.Tags["emissions.method.cpu"], r.Tags["emissions.status"])
+	}
+	return pages.String() + "/#/experiments/" + id, w.Flush()
+}
+
+// demoRuns is the number of runs that the script makes.
+const demoRuns = 4

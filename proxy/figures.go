@@ -1,0 +1,232 @@
+package proxy
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"mlflow-emissions-proxy/carbon"
+	"mlflow-emissions-proxy/meter"
+	"mlflow-emissions-proxy/mlflow"
+)
+
+// Names of what is written into a run, and of what users may set on it.
+const (
+	metricEmissions    = "emissions_g"
+	metricAccuracy     = "accuracy_per_emission"
+	metricInferences   = "emission_per_10_inferences"
+	metricEnergy       = "emissions/energy_kwh"
+	metricDuration     = "emissions/duration_s"
+	metricTraining     = "emissions/training_g"
+	metricInference    = "emissions/inference_g"
+	metricLow          = "emissions/low_g"
+	metricHigh         = "emissions/high_g"
+	tagStatus          = "emissions.status"
+	tagScope           = "emissions.scope"
+	tagMethod          = "emissions.method."
+	tagIntensity       = "emissions.intensity"
+	tagIntensitySource = "emissions.intensity_source"
+	tagLocation        = "emissions.location"
+	tagPUE             = "emissions.pue"
+	tagHost            = "emissions.host"
+	tagAccuracyKey     = "emissions.accuracy_key"
+	tagInferences      = "emissions.inferences"
+	tagInferenceSource = "emissions.inferences_source"
+	tagVersion         = "emissions.version"
+	tagClientMetrics   = "emissions.client_metrics" // which of the three names are the client's own
+	tagPhase           = "emissions.phase"
+	tagAccuracyMetric  = "emissions.accuracy_metric"
+	tagSkip            = "emissions.skip"
+	tagParent          = "mlflow.parentRunId"
+)
+
+// ratios are the metrics that a client may log under the same name; its own are kept.
+var ratios = []string{metricEmissions, metricAccuracy, metricInferences}
+
+// metricComponent returns the name of a component's energy, in kWh.
+func metricComponent(c meter.Component) string { return "emissions/" + c.String() + "_energy_kwh" }
+
+// totals are a run's figures over all its sessions, earlier ones included.
+type totals struct {
+	energy              meter.Energies
+	duration            time.Duration
+	training, inference carbon.Mass
+	low, high           carbon.Mass
+	inferred            bool // an inference phase is known
+}
+
+func (t totals) emissions() carbon.Mass { return t.training + t.inference }
+
+// plus returns the sum of two sessions' totals.
+func (t totals) plus(o totals) totals {
+	t.energy.Add(o.energy)
+	t.duration += o.duration
+	t.training += o.training
+	t.inference += o.inference
+	t.low += o.low
+	t.high += o.high
+	t.inferred = t.inferred || o.inferred
+	return t
+}
+
+// reckon turns a record's joules into grams, slice by slice, since the intensity may change over time.
+func (p *Proxy) reckon(r meter.Record) totals {
+	t := totals{energy: r.Energy(), duration: r.Duration()}
+	for _, segment := range r.Segments {
+		for _, s := range segment.Slices {
+			g := p.cfg.Supply.Emissions(s.Start, s.End, s.Energy.Total().KWh())
+			if segment.Phase == meter.Inference {
+				t.inference += g
+			} else {
+				t.training += g
+			}
+			low, high := p.bounds(s.Energy)
+			t.low += p.cfg.Supply.Emissions(s.Start, s.End, low.KWh())
+			t.high += p.cfg.Supply.Emissions(s.Start, s.End, high.KWh())
+		}
+		t.inferred = t.inferred || segment.Phase == meter.Inference
+	}
+	return t
+}
+
+// bounds returns the interval in which the true energy lies, by the methods' known errors.
+func (p *Proxy) bounds(e meter.Energies) (low, high meter.Energy) {
+	for c, joules := range e {
+		if _, b, ok := p.cfg.Meter.Method(meter.Component(c)); ok {
+			low += joules * meter.Energy(b.Low)
+			high += joules * meter.Energy(b.High)
+		}
+	}
+	return low, high
+}
+
+// earlier reads the totals of a run's earlier sessions from what they wrote into it.
+func earlier(r mlflow.Run) totals {
+	if r.Tags[tagVersion] == "" { // not ours
+		return totals{}
+	}
+	value := func(key string) float64 {
+		if v := r.Metrics[key].Value; !math.IsNaN(v) && !math.IsInf(v, 0) {
+			return v
+		}
+		return 0
+	}
+	var t totals
+	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
+		t.energy[c] = meter.FromKWh(value(metricComponent(c)))
+	}
+	t.duration = time.Duration(value(metricDuration) * float64(time.Second))
+	_, t.inferred = r.Metrics[metricInference]
+	if t.inferred {
+		t.training, t.inference = carbon.Mass(value(metricTraining)), carbon.Mass(value(metricInference))
+	} else {
+		t.training = carbon.Mass(value(metricEmissions))
+	}
+	t.low, t.high = carbon.Mass(value(metricLow)), carbon.Mass(value(metricHigh))
+	return t
+}
+
+// figures is all that is written into a run at one moment.
+type figures struct {
+	metrics []mlflow.Metric
+	tags    []mlflow.Tag
+	values  map[string]float64 // what was written under the names of ratios
+}
+
+// figuresOf works out what to write. now is a run's own record in MLflow, for its accuracy and the user's tags; it
+// is nil where it could not be read, and then the ratios that need it are left out.
+func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.Time) figures {
+	t := r.base.plus(p.reckon(record))
+	f := figures{values: map[string]float64{}}
+	step := int64(t.duration.Seconds())
+	metric := func(key string, v float64) {
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			f.metrics = append(f.metrics, mlflow.Metric{Key: key, Value: v, Timestamp: at.UnixMilli(), Step: step})
+		}
+	}
+	tag := func(key, value string) { f.tags = append(f.tags, mlflow.Tag{Key: key, Value: value}) }
+	mine := func(key string, v float64) {
+		if !r.isClients(key) {
+			metric(key, v)
+			f.values[key] = v
+		}
+	}
+
+	mine(metricEmissions, t.emissions().Grams())
+	metric(metricEnergy, t.energy.Total().KWh())
+	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
+		if name, _, ok := p.cfg.Meter.Method(c); ok {
+			metric(metricComponent(c), t.energy[c].KWh())
+			tag(tagMethod+c.String(), name)
+		} else {
+			tag(tagMethod+c.String(), "none: "+p.cfg.Meter.WhyNot(c))
+		}
+	}
+	metric(metricDuration, t.duration.Seconds())
+	if t.inferred {
+		metric(metricTraining, t.training.Grams())
+		metric(metricInference, t.inference.Grams())
+	}
+	metric(metricLow, t.low.Grams())
+	metric(metricHigh, t.high.Grams())
+
+	if now != nil {
+		if v, key, ok := p.accuracyOf(*now); ok {
+			tag(tagAccuracyKey, key)
+			if t.training > 0 {
+				mine(metricAccuracy, v/t.training.Grams())
+			}
+		}
+		if count, source, ok := r.inferences(*now); ok && t.inferred {
+			tag(tagInferenceSource, source)
+			if source != sourceTag {
+				tag(tagInferences, strconv.FormatFloat(count, 'f', -1, 64))
+			}
+			if t.inference > 0 {
+				mine(metricInferences, 10*t.inference.Grams()/count)
+			}
+		}
+	}
+
+	intensity, source := p.cfg.Supply.Intensity(at)
+	tag(tagStatus, r.status(record))
+	tag(tagScope, string(record.Scope))
+	tag(tagIntensity, strconv.FormatFloat(intensity.GPerKWh(), 'f', -1, 64))
+	tag(tagIntensitySource, source)
+	tag(tagLocation, p.cfg.Supply.Place().Code)
+	tag(tagPUE, strconv.FormatFloat(p.cfg.Supply.PUE(), 'f', -1, 64))
+	if kept := r.clientsOwn(); kept != "" {
+		tag(tagClientMetrics, kept)
+	}
+	f.tags = append(f.tags, p.origin()...)
+	return f
+}
+
+// origin says which machine and which version metered.
+func (p *Proxy) origin() []mlflow.Tag {
+	return []mlflow.Tag{{Key: tagHost, Value: p.cfg.Host}, {Key: tagVersion, Value: p.cfg.Version}}
+}
+
+// accuracyOf picks a run's accuracy in percent: by the run's own tag, by the flag, or by the usual names.
+func (p *Proxy) accuracyOf(r mlflow.Run) (percent float64, key string, ok bool) {
+	wanted := p.cfg.AccuracyMetrics
+	if key := r.Tags[tagAccuracyMetric]; key != "" {
+		wanted = []string{key}
+	}
+	return accuracy(r.Metrics, wanted)
+}
+
+// status says how much of the run was measured.
+func (r *run) status(record meter.Record) string {
+	whole := record.Duration()
+	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
+		if missing := record.Unread[c]; missing > 0 {
+			return fmt.Sprintf("partial: %s not read for %.0f s of %.0f s", c, math.Ceil(missing.Seconds()), math.Ceil(whole.Seconds()))
+		}
+	}
+	if r.partial != "" {
+		return "partial: " + r.partial
+	}
+	return "measured"
+}

@@ -1,0 +1,176 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"mlflow-emissions-proxy/mlflow"
+)
+
+// Run logs emissions_g of running runs every LogInterval until ctx is done, so that MLflow's pages show a curve.
+func (p *Proxy) Run(ctx context.Context) error {
+	if p.cfg.LogInterval <= 0 {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(min(p.cfg.LogInterval, time.Second))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			for _, r := range p.due(now) {
+				p.background(func() { p.logLive(ctx, r) })
+			}
+		}
+	}
+}
+
+// due returns the runs whose emissions_g is to be logged now.
+func (p *Proxy) due(now time.Time) []*run {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var due []*run
+	for _, r := range p.runs {
+		if r.session != nil && !now.Before(r.nextLog) {
+			r.nextLog = now.Add(p.cfg.LogInterval)
+			due = append(due, r)
+		}
+	}
+	return due
+}
+
+// logLive logs what a running run has emitted so far. It gives way to an update that ends the run.
+func (p *Proxy) logLive(ctx context.Context, r *run) {
+	if !r.write.tryLock() {
+		return
+	}
+	defer r.write.unlock()
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	p.mu.Lock()
+	r.cancelLive = cancel
+	open, caller := p.runs[r.id] == r && r.ending == 0 && !r.isClients(metricEmissions), r.caller
+	p.mu.Unlock()
+	if !open {
+		return
+	}
+	t := r.base.plus(p.reckon(r.session.Record()))
+	m := mlflow.Metric{Key: metricEmissions, Value: t.emissions().Grams(), Timestamp: time.Now().UnixMilli(), Step: int64(t.duration.Seconds())}
+	batch, err := mlflow.Batch(r.id, []mlflow.Metric{m}, nil)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	r.wrote(m.Key, m.Value)
+	p.mu.Unlock()
+	err = p.client.LogBatch(ctx, caller, batch)
+	p.count(err)
+	if err != nil {
+		p.log.Debug("live figure could not be logged", "run", r.id, "error", err)
+	}
+}
+
+// Drain says not ready from now on, logs what the runs that go on have used so far, and waits for all that is still
+// being written, at most until ctx is done. It is called when no more requests come in.
+func (p *Proxy) Drain(ctx context.Context) {
+	p.NotReady()
+	p.mu.Lock()
+	runs := make([]*run, 0, len(p.runs))
+	for _, r := range p.runs {
+		runs = append(runs, r)
+	}
+	p.mu.Unlock()
+	for _, r := range runs {
+		p.background(func() {
+			p.mu.Lock()
+			if r.partial == "" {
+				r.partial = "the proxy was stopped while the run went on"
+			}
+			caller := r.caller
+			p.mu.Unlock()
+			if r.write.lock(ctx) != nil {
+				return
+			}
+			defer r.write.unlock()
+			p.writeFigures(ctx, r, caller)
+		})
+	}
+	done := make(chan struct{})
+	go func() { p.writers.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		p.log.Error("some figures were not written in time")
+	}
+}
+
+// NotReady makes /readyz say 503, so that no new clients are sent here.
+func (p *Proxy) NotReady() { p.drain() }
+
+// complete adds the ratio to a finished run whose accuracy came late. What it emitted for training stands in the run.
+func (p *Proxy) complete(r *run, caller mlflow.Caller) {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	if r.write.lock(ctx) != nil {
+		return
+	}
+	defer r.write.unlock()
+	if _, waiting := p.finished.Get(r.id); !waiting {
+		return
+	}
+	now, err := p.client.Run(ctx, caller, r.id)
+	if err != nil {
+		return
+	}
+	percent, key, ok := p.accuracyOf(now)
+	training := r.base.plus(p.reckon(r.final)).training
+	if !ok || training <= 0 {
+		return
+	}
+	p.mu.Lock()
+	r.noticeClients(now)
+	kept := r.isClients(metricAccuracy)
+	p.mu.Unlock()
+	p.finished.Delete(r.id)
+	if kept {
+		return
+	}
+	batch, err := mlflow.Batch(r.id, []mlflow.Metric{{
+		Key: metricAccuracy, Value: percent / training.Grams(),
+		Timestamp: time.Now().UnixMilli(), Step: int64(now.Metrics[metricDuration].Value),
+	}}, []mlflow.Tag{{Key: tagAccuracyKey, Value: key}})
+	if err == nil {
+		err = p.client.LogBatch(ctx, caller, batch)
+	}
+	p.count(err)
+	if err != nil {
+		p.log.Warn("late accuracy could not be written", "run", r.id, "error", err)
+	}
+}
+
+// slotLock is a mutex that can be waited for with a deadline.
+type slotLock chan struct{}
+
+func newSlotLock() slotLock { return make(slotLock, 1) }
+
+func (l slotLock) lock(ctx context.Context) error {
+	select {
+	case l <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l slotLock) tryLock() bool {
+	select {
+	case l <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (l slotLock) unlock() { <-l }

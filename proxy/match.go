@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+)
+
+// kind says which of MLflow's calls a request is. Only these few are watched.
+type kind int
+
+const (
+	kindOther kind = iota
+	kindCreate
+	kindUpdate
+	kindDelete
+	kindRestore
+	kindLogMetric
+	kindLogBatch
+	kindSetTag
+	kindLogInputs
+	kinds
+)
+
+// names are the last elements of the watched calls' paths.
+var names = [kinds]string{"other", "create", "update", "delete", "restore", "log-metric", "log-batch", "set-tag", "log-inputs"}
+
+// String returns the kind as it is named in /metrics.
+func (k kind) String() string { return names[k] }
+
+// match tells the kind of a request by the suffix of its decoded path: the server decodes the path before it routes,
+// and there may be any prefix before it (--static-prefix, an Azure workspace). ui says that the call is under
+// /ajax-api/, where MLflow's own pages call. It runs for every request and allocates nothing.
+func match(method, path string) (k kind, ui bool) {
+	if method != http.MethodPost {
+		return kindOther, false
+	}
+	rest, name, ok := cutLast(path)
+	if !ok {
+		return kindOther, false
+	}
+	for i := kindCreate; i < kinds; i++ {
+		if names[i] == name {
+			k = i
+		}
+	}
+	if k == kindOther {
+		return kindOther, false
+	}
+	if rest, ok = strings.CutSuffix(rest, "/mlflow/runs"); !ok {
+		return kindOther, false
+	}
+	rest = strings.TrimSuffix(rest, "/preview")
+	rest, version, ok := cutLast(rest)
+	if !ok || version != "2.0" {
+		return kindOther, false
+	}
+	switch {
+	case strings.HasSuffix(rest, "/api"):
+		return k, false
+	case strings.HasSuffix(rest, "/ajax-api"):
+		return k, true
+	}
+	return kindOther, false
+}
+
+// cutLast cuts a path before its last slash.
+func cutLast(path string) (before, last string, ok bool) {
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 {
+		return "", "", false
+	}
+	return path[:i], path[i+1:], true
+}

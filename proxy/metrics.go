@@ -1,0 +1,79 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"mlflow-emissions-proxy/meter"
+)
+
+// metrics are what /metrics shows. Labels come from small fixed sets: nothing of a client's is ever in one.
+type metrics struct {
+	requests       [kinds]prometheus.Counter
+	upstreamErrors prometheus.Counter
+	written        prometheus.Counter
+	failed         prometheus.Counter
+	proxy          *Proxy
+}
+
+var (
+	runningDesc = prometheus.NewDesc("emissions_running_sessions", "Runs that are being metered.", nil, nil)
+	energyDesc  = prometheus.NewDesc("emissions_energy_joules_total",
+		"Energy by component and owner: runs, rest (nobody's), pending (runs that are about to end).", []string{"component", "owner"}, nil)
+	sensorDesc = prometheus.NewDesc("emissions_sensor_energy_joules_total",
+		"Energy by component as the sensors read it; the sum over the owners.", []string{"component"}, nil)
+)
+
+func newMetrics(reg prometheus.Registerer, p *Proxy) (*metrics, error) {
+	m := &metrics{
+		proxy:          p,
+		upstreamErrors: prometheus.NewCounter(prometheus.CounterOpts{Name: "emissions_upstream_errors_total", Help: "Requests that the upstream did not answer."}),
+	}
+	requests := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "emissions_requests_total", Help: "Requests by kind."}, []string{"kind"})
+	for k := range m.requests {
+		m.requests[k] = requests.WithLabelValues(kind(k).String())
+	}
+	figures := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "emissions_figures_total", Help: "Attempts to write a run's figures, by result.",
+	}, []string{"result"})
+	m.written, m.failed = figures.WithLabelValues("written"), figures.WithLabelValues("failed")
+	for _, c := range []prometheus.Collector{requests, m.upstreamErrors, figures, m} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// Describe is prometheus.Collector's.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- runningDesc
+	ch <- energyDesc
+	ch <- sensorDesc
+}
+
+// Collect is prometheus.Collector's. All energies are of the same reading, so that they add up.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	m.proxy.mu.Lock()
+	running := len(m.proxy.runs)
+	m.proxy.mu.Unlock()
+	ch <- prometheus.MustNewConstMetric(runningDesc, prometheus.GaugeValue, float64(running))
+	t := m.proxy.cfg.Meter.Totals()
+	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
+		for owner, e := range map[string]meter.Energies{"runs": t.Runs, "rest": t.Rest, "pending": t.Pending} {
+			ch <- prometheus.MustNewConstMetric(energyDesc, prometheus.CounterValue, e[c].Joules(), c.String(), owner)
+		}
+		ch <- prometheus.MustNewConstMetric(sensorDesc, prometheus.CounterValue, t.Sensors[c].Joules(), c.String())
+	}
+}
+
+// SampleDuration makes the histogram of the time that one reading of the sensors takes; it is fed by the meter, which
+// is made before the proxy.
+func SampleDuration(reg prometheus.Registerer) (func(time.Duration), error) {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "emissions_sample_duration_seconds", Help: "Time that one reading of all sensors took.",
+		Buckets: prometheus.ExponentialBuckets(50e-6, 2, 14),
+	})
+	return func(d time.Duration) { h.Observe(d.Seconds()) }, reg.Register(h)
+}

@@ -1,0 +1,180 @@
+// Package proxy stands in front of an MLflow tracking server. It forwards everything untouched, watches runs begin and
+// end, and writes what they emitted into them.
+//
+// A reader who follows one run reads runs.go, then figures.go; forward.go and its neighbours are about transparency.
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/patrickmn/go-cache"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"mlflow-emissions-proxy/carbon"
+	"mlflow-emissions-proxy/meter"
+	"mlflow-emissions-proxy/mlflow"
+)
+
+// Config says what to forward to and how to meter.
+type Config struct {
+	Upstream        *url.URL          // base URL of the MLflow server
+	UpstreamHost    string            // Host to send; empty: the upstream's own
+	Transport       http.RoundTripper // nil: one whose connections idle for less than MLflow's servers keep them
+	Meter           *meter.Meter
+	Supply          *carbon.Supply
+	Scope           meter.Scope
+	LocalClients    []netip.Prefix // whose runs are on this machine
+	LogInterval     time.Duration  // how often a running run's emissions_g is logged; 0: only at the end
+	AccuracyMetrics []string       // metric keys to take as accuracy, first match wins; empty: by the usual names
+	InPod           bool           // in a Kubernetes pod the machine's energy is not the run's
+	Host            string         // name of this machine, for the tag emissions.host
+	Version         string         // for the tag emissions.version
+	Logger          *slog.Logger   // nil: slog.Default
+}
+
+// Limits on what metering may cost a client, and on what is kept.
+const (
+	// writeTimeout is all that a client ever waits for its figures.
+	writeTimeout = 2 * time.Second
+	// lateWindow is how long a finished run waits for its accuracy.
+	lateWindow = time.Hour
+	// orphanTimeout is how long an update is carried on after its client hung up: the server would do it, too.
+	orphanTimeout = 30 * time.Second
+)
+
+// Proxy is the handler of the main listener. Its methods may be called from any goroutine.
+type Proxy struct {
+	cfg      Config
+	log      *slog.Logger
+	forward  *forwarder
+	client   *mlflow.Client
+	metrics  *metrics
+	mu       sync.Mutex
+	runs     map[string]*run
+	finished *cache.Cache   // *run by id, of ended runs that wait for their accuracy
+	writers  sync.WaitGroup // goroutines that write figures off the clients' path
+	draining context.Context
+	drain    context.CancelFunc
+}
+
+// New makes a proxy. Its metrics are registered with reg.
+func New(cfg Config, reg prometheus.Registerer) (*Proxy, error) {
+	p := &Proxy{cfg: cfg, log: cfg.Logger, runs: map[string]*run{}, finished: cache.New(lateWindow, lateWindow/10)}
+	if p.log == nil {
+		p.log = slog.Default()
+	}
+	p.cfg.Scope = cmp.Or(cfg.Scope, meter.ScopeProcess)
+	if p.cfg.Transport == nil {
+		p.cfg.Transport = newTransport()
+	}
+	var err error
+	if p.metrics, err = newMetrics(reg, p); err != nil {
+		return nil, err
+	}
+	p.draining, p.drain = context.WithCancel(context.Background())
+	p.client = mlflow.NewClient(cfg.Upstream, cfg.UpstreamHost, p.cfg.Transport)
+	p.forward = newForwarder(forwardConfig{
+		Upstream:        cfg.Upstream,
+		UpstreamHost:    cfg.UpstreamHost,
+		Transport:       p.cfg.Transport,
+		ModifyResponse:  p.answered,
+		Logger:          p.log,
+		OnUpstreamError: func(error) { p.metrics.upstreamErrors.Inc() },
+	})
+	return p, nil
+}
+
+// Server returns the server of the main listener.
+func (p *Proxy) Server() *http.Server {
+	s := newServer(p)
+	s.ConnContext = connContext
+	s.ErrorLog = slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)
+	return s
+}
+
+// exchange is one watched request and its answer.
+type exchange struct {
+	kind    kind
+	ui      bool // from MLflow's own pages
+	body    []byte
+	conn    *connection
+	caller  mlflow.Caller
+	foreign bool          // another proxy of ours meters this run already
+	found   chan struct{} // closed once the look-up of the client's process is over; nil where none was begun
+	ending  *run          // the run that a recognised final update is about to end
+	resumes bool          // a run that had ended is set to RUNNING
+}
+
+type exchangeKey struct{}
+
+// ServeHTTP forwards a request, and lets what is watched be seen before and after.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	kind, ui := match(r.Method, r.URL.Path)
+	p.metrics.requests[kind].Inc()
+	if kind == kindOther {
+		p.forward.ServeHTTP(w, r)
+		return
+	}
+	x := &exchange{kind: kind, ui: ui, conn: connectionOf(r), caller: mlflow.CallerOf(r)}
+	if body, ok, err := readWatched(r); err == nil && ok {
+		x.body = body
+	}
+	ctx := context.WithValue(r.Context(), exchangeKey{}, x)
+	if kind == kindUpdate && x.body != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = outlive(ctx)
+		defer cancel()
+	}
+	r = r.WithContext(ctx)
+	p.guard(func() { p.before(x, r) })
+	defer func() { p.guard(func() { p.over(x) }) }() // also where the forwarder aborts the connection by a panic
+	p.forward.ServeHTTP(w, r)
+}
+
+// outlive returns a context that goes on for a while after its parent is cancelled: a server that has read an update
+// carries it out although its client hung up meanwhile, and so do we.
+func outlive(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
+	stop := context.AfterFunc(parent, func() {
+		t := time.AfterFunc(orphanTimeout, cancel)
+		context.AfterFunc(ctx, func() { t.Stop() })
+	})
+	return ctx, func() { stop(); cancel() }
+}
+
+// answered is ReverseProxy.ModifyResponse. It never fails: the answer is the client's, whatever metering makes of it.
+func (p *Proxy) answered(res *http.Response) error {
+	x, ok := res.Request.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		return nil
+	}
+	p.guard(func() { p.after(x, res) })
+	return nil
+}
+
+// guard keeps a fault in metering away from the client.
+func (p *Proxy) guard(f func()) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			p.log.Error("fault in metering; the request is not affected", "fault", fault, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
+}
+
+// background runs f off every client's path; Drain waits for it.
+func (p *Proxy) background(f func()) {
+	p.writers.Add(1)
+	go func() {
+		defer p.writers.Done()
+		p.guard(f)
+	}()
+}

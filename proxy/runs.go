@@ -1,0 +1,536 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"mlflow-emissions-proxy/meter"
+	"mlflow-emissions-proxy/mlflow"
+)
+
+// meteredHeader marks what one of our proxies meters: a central one behind it leaves such a run alone.
+const meteredHeader = "X-Mlflow-Emissions-Metered"
+
+// run is an MLflow run that began through this proxy and has not ended.
+type run struct {
+	id string
+
+	// write is held while figures are worked out and written, so that a run has one writer at a time.
+	write slotLock
+
+	// The rest is guarded by Proxy.mu, the session by itself.
+	session    *meter.Session // nil where the run cannot be measured
+	unmeasured string         // why not
+	partial    string         // why not all of it was measured
+	base       totals         // of earlier sessions of the same run
+	caller     mlflow.Caller  // the latest request's credentials, for figures that are written in between
+	ending     int            // final updates that are on their way to the server
+	done       bool           // the figures for these updates were written, or kept for a later try
+	pending    []byte         // the batch that could not be written
+	final      meter.Record   // what the figures were worked out from
+	nextLog    time.Time      // when emissions_g is to be logged next
+	cancelLive context.CancelFunc
+	ours       map[string][]float64 // what we wrote last under the names of ratios
+	clients    map[string]bool      // names of ratios under which the client logs metrics of its own
+	phases
+}
+
+// before sees a watched request before it is forwarded.
+func (p *Proxy) before(x *exchange, r *http.Request) {
+	x.foreign = r.Header.Get(meteredHeader) != ""
+	switch x.kind {
+	case kindCreate, kindRestore:
+		r.Header.Set(meteredHeader, p.cfg.Host)
+		p.lookUp(x)
+	case kindUpdate:
+		if x.body == nil {
+			return
+		}
+		makeReplayable(r, x.body)
+		m, err := decode(x.body)
+		if err != nil {
+			return
+		}
+		switch status, _ := finalStatus(m); status {
+		case "":
+		case "RUNNING":
+			x.resumes = true
+			r.Header.Set(meteredHeader, p.cfg.Host)
+			p.lookUp(x)
+		default:
+			p.end(x, runID(m))
+		}
+	case kindLogMetric, kindLogBatch:
+		if !x.ui && x.body != nil && p.watching() {
+			p.lookUp(x)
+		}
+	}
+}
+
+// watching says whether any run is being metered.
+func (p *Proxy) watching() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.runs) > 0
+}
+
+// lookUp finds the client's process while the upstream is answering. It must be known before the answer is passed on:
+// many clients close the connection, or end, as soon as they have it.
+func (p *Proxy) lookUp(x *exchange) {
+	if !p.isLocal(x.conn.remote.Addr()) || p.cfg.Scope == meter.ScopeMachine {
+		return
+	}
+	x.found = make(chan struct{})
+	go func() {
+		defer close(x.found)
+		p.guard(func() { _, _ = x.conn.peer(p.cfg.Meter) })
+	}()
+}
+
+// peer waits for the look-up.
+func (p *Proxy) peer(x *exchange) (meter.Process, error) {
+	if x.found != nil {
+		<-x.found
+	}
+	return x.conn.peer(p.cfg.Meter)
+}
+
+// after sees the answer to a watched request before the client does.
+func (p *Proxy) after(x *exchange, res *http.Response) {
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		return
+	}
+	switch x.kind {
+	case kindCreate:
+		p.created(x, res)
+	case kindUpdate:
+		p.updated(x, res)
+	case kindDelete:
+		p.drop(x.runID())
+	case kindRestore:
+		if id := x.runID(); id != "" {
+			p.resume(x, id)
+		}
+	default:
+		p.logged(x)
+	}
+}
+
+// over is called once a watched request is done, whatever came of it.
+func (p *Proxy) over(x *exchange) {
+	if x.found != nil {
+		<-x.found // the goroutine does not outlive its request
+	}
+	if x.ending != nil {
+		p.settle(x, "")
+	}
+}
+
+// runID returns the run that a request is about, by whichever name MLflow's server accepts.
+func runID(m map[string]json.RawMessage) string {
+	return field(m, "run_id", "runId", "run_uuid", "runUuid")
+}
+
+func (x *exchange) runID() string {
+	m, err := decode(x.body)
+	if err != nil {
+		return ""
+	}
+	return runID(m)
+}
+
+// runInfo is the part of an answer that says which run it is and how it stands.
+type runInfo struct {
+	RunID   string `json:"run_id"`
+	RunUUID string `json:"run_uuid"`
+	Status  string `json:"status"`
+}
+
+func (i runInfo) id() string {
+	if i.RunID != "" {
+		return i.RunID
+	}
+	return i.RunUUID
+}
+
+// isFinal says whether a run with this status is over.
+func isFinal(status string) bool {
+	return status == "FINISHED" || status == "FAILED" || status == "KILLED"
+}
+
+// created begins to meter a run. All that is needed stands in the answer, so that the request need not be understood.
+func (p *Proxy) created(x *exchange, res *http.Response) {
+	body, ok := readAnswer(res)
+	if !ok {
+		return
+	}
+	var answer struct {
+		Run struct {
+			Info runInfo `json:"info"`
+			Data struct {
+				Tags []mlflow.Tag `json:"tags"`
+			} `json:"data"`
+		} `json:"run"`
+	}
+	if json.Unmarshal(body, &answer) != nil || answer.Run.Info.id() == "" || isFinal(answer.Run.Info.Status) {
+		return
+	}
+	tags := map[string]string{}
+	for _, t := range answer.Run.Data.Tags {
+		tags[t.Key] = t.Value
+	}
+	p.begin(x, answer.Run.Info.id(), tags, totals{})
+}
+
+// begin starts a run's session, or notes why it cannot be measured.
+func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base totals) *run {
+	if x.foreign || tags[tagSkip] == "true" {
+		return nil
+	}
+	r := &run{id: id, base: base, caller: x.caller, ours: map[string][]float64{}, write: newSlotLock(), clients: map[string]bool{}}
+	for _, key := range strings.Split(tags[tagClientMetrics], ", ") {
+		if slices.Contains(ratios, key) {
+			r.clients[key] = true
+		}
+	}
+	if p.cfg.LogInterval > 0 {
+		r.nextLog = time.Now().Add(p.cfg.LogInterval)
+	}
+	r.session, r.unmeasured = p.open(x, id, tags[tagParent])
+	if r.session != nil && tags[tagPhase] == string(meter.Inference) {
+		r.setPhase(meter.Inference)
+	}
+	p.mu.Lock()
+	if known := p.runs[id]; known != nil { // two resumes at once: the first one meters
+		p.mu.Unlock()
+		if r.session != nil {
+			r.session.Close()
+		}
+		return known
+	}
+	p.runs[id] = r
+	p.mu.Unlock()
+	p.finished.Delete(id)
+	if r.session == nil {
+		p.log.Warn("run cannot be measured", "run", id, "reason", r.unmeasured)
+	} else {
+		p.log.Info("run began", "run", id, "scope", r.session.Scope())
+	}
+	return r
+}
+
+// open begins a session for the client of a request, by the contract's order: its process tree, else the machine if
+// that is all the run's to share, else nothing.
+func (p *Proxy) open(x *exchange, id, parent string) (*meter.Session, string) {
+	remote := x.conn.remote.Addr()
+	if !p.isLocal(remote) {
+		return nil, "unmeasured: the client " + remote.Unmap().String() + " is on another machine; run a proxy there, or add its address to --local-clients if it is this one"
+	}
+	if p.cfg.Scope == meter.ScopeProcess {
+		process, err := p.peer(x)
+		if err == nil {
+			s, err := p.cfg.Meter.Begin(id, parent, meter.ScopeProcess, process)
+			if err == nil {
+				return s, ""
+			}
+		}
+		if p.cfg.InPod {
+			return nil, "unmeasured: the client's process cannot be seen from this pod's container; set shareProcessNamespace: true in the pod's spec"
+		}
+		p.log.Warn("the client's process cannot be found; its run is given the machine's energy", "run", id, "error", err)
+	}
+	s, err := p.cfg.Meter.Begin(id, parent, meter.ScopeMachine, meter.Process{})
+	if err != nil {
+		return nil, "unmeasured: " + err.Error()
+	}
+	return s, ""
+}
+
+// resume begins a new session of a run that had ended; its totals go on from what it had.
+func (p *Proxy) resume(x *exchange, id string) {
+	if p.find(id) != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	now, err := p.client.Run(ctx, x.caller, id)
+	if err != nil {
+		p.log.Warn("cannot read what the resumed run had; it counts from here", "run", id, "error", err)
+	}
+	if err == nil && now.Status != "RUNNING" {
+		return
+	}
+	r := p.begin(x, id, now.Tags, earlier(now))
+	if r == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		r.partial = "the run was resumed and what it had before could not be read"
+	}
+	r.recall(now)
+}
+
+func (p *Proxy) find(id string) *run {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.runs[id]
+}
+
+// end writes a run's figures before the update that ends it is passed on.
+func (p *Proxy) end(x *exchange, id string) {
+	r := p.find(id)
+	if r == nil || x.foreign {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	x.ending = r
+	p.mu.Lock()
+	r.ending++
+	if r.cancelLive != nil {
+		r.cancelLive()
+	}
+	p.mu.Unlock()
+	if r.write.lock(ctx) != nil {
+		return // close writes them
+	}
+	defer r.write.unlock()
+	p.mu.Lock()
+	needless := r.done || p.runs[id] != r // another update of the same run has seen to it
+	p.mu.Unlock()
+	if !needless {
+		p.writeFigures(ctx, r, x.caller)
+	}
+}
+
+// updated looks at how the run stands after an update: the server's answer decides.
+func (p *Proxy) updated(x *exchange, res *http.Response) {
+	body, ok := readAnswer(res)
+	if !ok {
+		return
+	}
+	var answer struct {
+		Info runInfo `json:"run_info"`
+	}
+	if json.Unmarshal(body, &answer) != nil || answer.Info.id() == "" {
+		return
+	}
+	id, status := answer.Info.id(), answer.Info.Status
+	switch {
+	case x.ending != nil && x.ending.id == id:
+		p.settle(x, status)
+	case isFinal(status):
+		// A form of the update that we did not recognise, or did not read: complete the run now.
+		if r := p.find(id); r != nil && !x.foreign {
+			p.end(x, id)
+			p.settle(x, status)
+		}
+	case status == "RUNNING" && x.resumes:
+		p.resume(x, id)
+	}
+}
+
+// settle ends what a recognised final update began. status is what the server answered; empty if there was no answer.
+func (p *Proxy) settle(x *exchange, status string) {
+	r := x.ending
+	x.ending = nil
+	p.mu.Lock()
+	r.ending--
+	last, open := r.ending == 0, p.runs[r.id] == r
+	final := isFinal(status)
+	if last && !final {
+		r.done, r.pending = false, nil
+	}
+	p.mu.Unlock()
+	switch {
+	case !open:
+	case final:
+		p.close(r, status)
+	case last && r.session != nil:
+		r.session.Continue()
+	}
+}
+
+// close ends a run's session. The first of several updates that end the run closes it.
+func (p *Proxy) close(r *run, status string) {
+	p.mu.Lock()
+	open := p.runs[r.id] == r
+	if open {
+		delete(p.runs, r.id)
+	}
+	batch, caller, done := r.pending, r.caller, r.done
+	_, hasRatio := r.ours[metricAccuracy]
+	p.mu.Unlock()
+	if !open {
+		return
+	}
+	if !done { // another writer held on for too long
+		if r.session != nil {
+			r.session.Stop()
+		}
+		p.background(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), orphanTimeout)
+			defer cancel()
+			if r.write.lock(ctx) == nil {
+				defer r.write.unlock()
+				p.writeFigures(ctx, r, caller)
+			}
+		})
+	}
+	if r.session != nil {
+		r.session.Close()
+	}
+	if batch != nil {
+		p.background(func() { p.retry(r, caller, batch) })
+	}
+	if !hasRatio && r.session != nil {
+		p.finished.SetDefault(r.id, r)
+	}
+	p.log.Info("run ended", "run", r.id, "status", status)
+}
+
+// drop forgets a deleted run: nothing is written into it.
+func (p *Proxy) drop(id string) {
+	p.mu.Lock()
+	r := p.runs[id]
+	delete(p.runs, id)
+	p.mu.Unlock()
+	p.finished.Delete(id)
+	if r != nil && r.session != nil {
+		r.session.Close()
+	}
+}
+
+// writeFigures fixes what the run has used and writes it before ctx is done. A failure is logged and kept for a later
+// try: the client's update goes on. Callers hold r.write.
+func (p *Proxy) writeFigures(ctx context.Context, r *run, caller mlflow.Caller) {
+	batch, err := p.batch(ctx, r, caller)
+	if err == nil {
+		err = p.client.LogBatch(ctx, caller, batch)
+	}
+	p.count(err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.caller, r.done, r.pending = caller, true, nil
+	if err != nil {
+		p.log.Warn("figures could not be written yet", "run", r.id, "error", err)
+		if !refused(err) {
+			r.pending = batch
+		}
+	}
+}
+
+// batch works the run's figures out and encodes them once: retries send the same bytes, which MLflow then drops as
+// duplicates.
+func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte, error) {
+	if r.session == nil {
+		return mlflow.Batch(r.id, nil, append([]mlflow.Tag{{Key: tagStatus, Value: r.unmeasured}}, p.origin()...))
+	}
+	record := r.session.Stop()
+	at := time.Now()
+	// Half of the time at most: the figures matter more than what they are compared with.
+	deadline, _ := ctx.Deadline()
+	reading, cancel := context.WithDeadline(ctx, at.Add(deadline.Sub(at)/2))
+	defer cancel()
+	run, err := p.client.Run(reading, caller, r.id)
+	now := &run
+	if err != nil {
+		p.log.Warn("cannot read the run; its ratios are left out", "run", r.id, "error", err)
+		now = nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now != nil {
+		r.noticeClients(run)
+	}
+	r.final = record
+	f := p.figuresOf(r, record, now, at)
+	for k, v := range f.values {
+		r.wrote(k, v)
+	}
+	return mlflow.Batch(r.id, f.metrics, f.tags)
+}
+
+// wrote remembers what we write under a name that the client could use, too. An attempt may fail without our knowing
+// whether the server took it, so the last few are kept.
+func (r *run) wrote(key string, v float64) {
+	last := append(r.ours[key], v)
+	r.ours[key] = last[max(0, len(last)-4):]
+}
+
+// refused says whether the server will never take this batch.
+func refused(err error) bool {
+	var e *mlflow.APIError
+	return errors.As(err, &e) && e.StatusCode >= 400 && e.StatusCode < 500 &&
+		e.StatusCode != http.StatusTooManyRequests && e.StatusCode != http.StatusRequestTimeout
+}
+
+func (p *Proxy) count(err error) {
+	if err != nil {
+		p.metrics.failed.Inc()
+	} else {
+		p.metrics.written.Inc()
+	}
+}
+
+// retry goes on trying to write figures of a run that ended, with pauses that grow, for some minutes.
+func (p *Proxy) retry(r *run, caller mlflow.Caller, batch []byte) {
+	for pause := time.Second; pause < 5*time.Minute; pause *= 2 {
+		select {
+		case <-time.After(pause):
+		case <-p.draining.Done(): // one last try
+			pause = time.Hour
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+		err := p.client.LogBatch(ctx, caller, batch)
+		cancel()
+		p.count(err)
+		if err == nil || refused(err) {
+			return
+		}
+	}
+	p.log.Error("figures could not be written", "run", r.id)
+}
+
+// isClients says whether the client logs a metric of this name itself.
+func (r *run) isClients(key string) bool { return r.clients[key] }
+
+// clientsOwn lists those names.
+func (r *run) clientsOwn() string {
+	var own []string
+	for _, key := range ratios {
+		if r.clients[key] {
+			own = append(own, key)
+		}
+	}
+	return strings.Join(own, ", ")
+}
+
+// noticeClients finds metrics under our names that we did not write: they are the client's.
+func (r *run) noticeClients(now mlflow.Run) {
+	for _, key := range ratios {
+		m, there := now.Metrics[key]
+		if there && !slices.Contains(r.ours[key], m.Value) {
+			r.clients[key] = true
+		}
+	}
+}
+
+// recall takes over what earlier sessions of a resumed run wrote.
+func (r *run) recall(now mlflow.Run) {
+	if now.Tags[tagVersion] != "" {
+		for _, key := range ratios {
+			if m, ok := now.Metrics[key]; ok && !r.clients[key] {
+				r.wrote(key, m.Value)
+			}
+		}
+	}
+	r.recallCount(now)
+}
