@@ -46,7 +46,7 @@ type cli struct {
 	Demo        demoCmd          `cmd:"" help:"Set up a private MLflow, train a few small models through the proxy and show what they emitted."`
 	Doctor      doctorCmd        `cmd:"" help:"Show what can be measured on this machine, by which method and how exactly; and what cannot, and why."`
 	Healthcheck healthcheckCmd   `cmd:"" help:"Exit 0 if a running proxy's admin listener says ready."`
-	Version     kong.VersionFlag `help:"Print the version."`
+	Version     kong.VersionFlag `env:"-" help:"Print the version."`
 }
 
 // listenFlags say where to listen.
@@ -112,6 +112,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		kong.Description("Stands in front of an MLflow tracking server and writes into every run what it emitted.\n\nEvery flag has an environment variable EMISSIONS_<FLAG>; the flag wins."),
 		kong.DefaultEnvars("EMISSIONS"),
 		kong.Vars{"version": "mlflow-emissions-proxy " + version},
+		kong.WithHyphenPrefixedParameters(true), // a negative number is a bad value, not a flag
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exit = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),

@@ -1,0 +1,228 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// command runs the program to its end.
+func command(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	program, err := binary()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), env...)
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	_ = cmd.Run()
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+func TestBadFlags(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args []string
+		says []string
+	}{
+		{[]string{"--location", "Belgum"}, []string{"--location", "Belgum", "BEL"}},
+		{[]string{"--carbon-intensity", "-1"}, []string{"--carbon-intensity", "-1", "at least 0"}},
+		{[]string{"--carbon-intensity", "much"}, []string{"--carbon-intensity", "much", "number"}},
+		{[]string{"--pue", "0.9"}, []string{"--pue", "0.9", "at least 1"}},
+		{[]string{"--pue", "NaN"}, []string{"--pue", "at least 1"}},
+		{[]string{"--upstream", "ftp://x"}, []string{"--upstream", "ftp://x", "http"}},
+		{[]string{"--upstream", "127.0.0.1:5000"}, []string{"--upstream", "127.0.0.1:5000", "http"}},
+		{[]string{"--listen", "nowhere"}, []string{"--listen", "nowhere", "HOST:PORT"}},
+		{[]string{"--sample-interval", "soon"}, []string{"--sample-interval", "soon", "1s"}},
+		{[]string{"--log-interval", "-1s"}, []string{"--log-interval", "-1s", "30s"}},
+		{[]string{"--scope", "planet"}, []string{"--scope", "planet", "machine"}},
+		{[]string{"--local-clients", "here"}, []string{"--local-clients", "here", "10.0.0.0/8"}},
+		{[]string{"--log-level", "loud"}, []string{"--log-level", "loud"}},
+		{[]string{"--no-such-flag"}, []string{"--no-such-flag"}},
+		{[]string{"no-such-command"}, []string{"no-such-command"}},
+	} {
+		code, out, errs := command(t, nil, c.args...)
+		assert.Equal(t, 2, code, c.args)
+		assert.Empty(t, out, c.args)
+		assert.Equal(t, 1, strings.Count(errs, "\n"), "one line: %s", errs)
+		for _, word := range c.says {
+			assert.Contains(t, errs, word)
+		}
+	}
+	code, _, errs := command(t, []string{"EMISSIONS_PUE=0.5"})
+	assert.Equal(t, 2, code)
+	assert.Contains(t, errs, "--pue")
+}
+
+func TestFaultsAtTheStart(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	upstream := "http://" + taken.Addr().String()
+	for name, c := range map[string]struct {
+		args []string
+		says string
+	}{
+		"taken port":          {[]string{"--upstream", upstream, "--listen", taken.Addr().String()}, "choose another port"},
+		"taken admin port":    {[]string{"--upstream", upstream, "--listen", "127.0.0.1:0", "--admin-listen", taken.Addr().String()}, "--admin-listen"},
+		"no upstream":         {[]string{"--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--admin-listen", ""}, "is the MLflow server running there?"},
+		"bad state folder":    {[]string{"--upstream", upstream, "--state-dir", filepath.Join(file, "below")}, "--state-dir"},
+		"state folder a file": {[]string{"--upstream", upstream, "--state-dir", file}, "--state-dir"},
+		"no mlflow on PATH":   {[]string{"--listen", "127.0.0.1:0", "--admin-listen", ""}, "pip install mlflow"},
+	} {
+		code, _, errs := command(t, []string{"PATH=" + t.TempDir(), "XDG_CACHE_HOME=" + t.TempDir()}, c.args...)
+		assert.Equal(t, 1, code, name)
+		assert.Equal(t, 1, strings.Count(errs, "\n"), "one line: %s", errs)
+		assert.Contains(t, errs, c.says, name)
+	}
+}
+
+func TestHelpNamesEveryFlag(t *testing.T) {
+	t.Parallel()
+	code, out, _ := command(t, nil, "serve", "--help")
+	assert.Zero(t, code)
+	for _, flag := range []string{"listen", "upstream", "admin-listen", "location", "carbon-intensity", "pue", "scope", "local-clients", "sample-interval",
+		"log-interval", "accuracy-metric", "state-dir", "sysfs", "procfs", "log-level", "log-format"} {
+		assert.Contains(t, out, "--"+flag)
+		assert.Contains(t, out, "EMISSIONS_"+strings.ToUpper(strings.ReplaceAll(flag, "-", "_")))
+	}
+}
+
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	code, out, errs := command(t, nil, "doctor", "--location", "BE")
+	assert.Zero(t, code, errs)
+	for _, word := range []string{"cpu", "ram", "gpu", "rapl", "nvml", "Our World in Data"} {
+		assert.Contains(t, out, word)
+	}
+}
+
+func TestHealthcheckAndAdmin(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t)
+	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": "emissions_running_sessions 0"} {
+		code, body := call(t, http.MethodGet, p.admin+path, "")
+		assert.Equal(t, 200, code)
+		assert.Contains(t, body, want)
+	}
+	code, _, errs := command(t, nil, "healthcheck", "--admin-listen", strings.TrimPrefix(p.admin, "http://"))
+	assert.Zero(t, code, errs)
+	code, _, errs = command(t, nil, "healthcheck", "--admin-listen", "127.0.0.1:1")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, errs, "not ready")
+}
+
+// On SIGTERM what the running run has used so far is in it, and its status is left to the client.
+func TestStopInTheMiddleOfARun(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, "--log-interval", "0")
+	id, _ := p.hold()
+	eventually(t, "the run is metered", func() bool { return p.metric(`emissions_energy_joules_total{component="cpu",owner="runs"}`) > 0.5 })
+	assert.NotContains(t, of(t, id).Metrics, "emissions_g")
+	p.stop()
+	r := of(t, id)
+	assert.Equal(t, "RUNNING", r.Status)
+	assert.Greater(t, r.Metrics["emissions_g"].Value, 0.0)
+	assert.Contains(t, r.Tags["emissions.status"], "partial: the proxy was stopped")
+}
+
+// While a request is in flight, the proxy says that it is not ready; a second signal ends it at once.
+func TestDrainAndSecondSignal(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	slow := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			<-release
+		}
+	})}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go func() { _ = slow.Serve(l) }()
+	t.Cleanup(func() { _ = slow.Close() })
+	for _, second := range []bool{false, true} {
+		p := startProxyAt(t, nil, "--upstream", "http://"+l.Addr().String())
+		answered := make(chan error, 1)
+		go func() {
+			res, err := http.Get(p.url + "/slow")
+			if err == nil {
+				_ = res.Body.Close()
+			}
+			answered <- err
+		}()
+		eventually(t, "the request is in flight", func() bool { return p.metric(`emissions_requests_total{kind="other"}`) > 0 })
+		require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+		eventually(t, "not ready", func() bool {
+			res, err := http.Get(p.admin + "/readyz")
+			if err != nil {
+				return false
+			}
+			defer res.Body.Close()
+			return res.StatusCode == http.StatusServiceUnavailable
+		})
+		if second {
+			require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+			select {
+			case <-p.exited:
+				assert.Equal(t, 1, p.code)
+				p.code = 0 // as it should be
+			case <-time.After(5 * time.Second):
+				t.Fatal("the second signal is not heeded")
+			}
+			assert.Error(t, <-answered)
+			continue
+		}
+		close(release)
+		assert.NoError(t, <-answered, "a request in flight ends")
+		<-p.exited
+		assert.Zero(t, p.code)
+		release = make(chan struct{})
+	}
+	close(release)
+}
+
+// Without --upstream the mlflow on PATH runs as a child, and ends with the proxy.
+func TestServeStartsItsOwnServer(t *testing.T) {
+	t.Parallel()
+	env, _, _ := setup(t)
+	p := startProxyAt(t, []string{"PATH=" + filepath.Dir(env.MLflow()) + ":" + os.Getenv("PATH"), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"})
+	code, body := call(t, http.MethodGet, p.url+"/version", "")
+	assert.Equal(t, 200, code)
+	assert.Equal(t, "3.17.2", body)
+	assert.FileExists(t, filepath.Join(p.cmd.Dir, "mlflow.db"))
+	upstream := ""
+	for _, line := range p.lines() {
+		if _, rest, ok := strings.Cut(line, "upstream="); ok {
+			upstream, _, _ = strings.Cut(rest, " ")
+		}
+	}
+	require.NotEmpty(t, upstream)
+	p.stop()
+	_, err := net.DialTimeout("tcp", strings.TrimPrefix(upstream, "http://"), time.Second)
+	assert.Error(t, err, "the server ended with the proxy")
+}
+
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	setup(t)
+	code, out, errs := command(t, nil, "demo", "--exit", "--listen", "127.0.0.1:0", "--admin-listen", "", "--state-dir", t.TempDir(), "--location", "BE")
+	require.Zero(t, code, "%s\n%s", out, errs)
+	for _, name := range []string{"logistic-regression", "random-forest", "neural-network"} {
+		assert.Regexp(t, fmt.Sprintf(`%s +0\.9\d+ +\S*\d\S* +\S*\d\S* +\S*\d\S* +\S*\d\S* +\S+ +measured`, name), out)
+	}
+	assert.Regexp(t, `linear-regression +- +\S*\d\S* +- +- `, out)
+	assert.Contains(t, out, "Open http://127.0.0.1:")
+}
