@@ -65,7 +65,10 @@ type forwarder struct {
 }
 
 func newForwarder(cfg forwardConfig) *forwarder {
-	f := &forwarder{cfg: cfg, prefix: strings.TrimSuffix(cfg.Upstream.EscapedPath(), "/")}
+	f := &forwarder{cfg: cfg}
+	if path := strings.Trim(cfg.Upstream.EscapedPath(), "/"); path != "" {
+		f.prefix = "/" + path
+	}
 	if f.cfg.Transport == nil {
 		f.cfg.Transport = newTransport()
 	}
@@ -88,6 +91,10 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	// Without this, Go's server guesses a type for an answer that has none.
 	w.Header()["Content-Type"] = nil
+	// Without this, Go's server throws the rest of the body away as soon as the answer begins.
+	if duplex, ok := w.(interface{ EnableFullDuplex() error }); ok && r.ContentLength != 0 {
+		_ = duplex.EnableFullDuplex()
+	}
 	f.proxy.ServeHTTP(w, r)
 }
 
@@ -102,7 +109,7 @@ func (f *forwarder) rewrite(pr *httputil.ProxyRequest) {
 	} else if in.RequestURI == "*" {
 		out.URL.Opaque = "*"
 	} else if f.prefix != "" {
-		out.URL.Path, out.URL.RawPath = f.cfg.Upstream.Path+in.URL.Path, f.prefix+in.URL.EscapedPath()
+		out.URL.Path, out.URL.RawPath = strings.TrimSuffix(f.cfg.Upstream.Path, "/")+in.URL.Path, f.prefix+in.URL.EscapedPath()
 	}
 	out.URL.RawQuery, out.URL.ForceQuery = in.URL.RawQuery, in.URL.ForceQuery
 	// Trailers come after the body, into the map of the request that was read; a copy of it would stay empty.
