@@ -1,0 +1,147 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// chromium starts a headless browser that takes proxy.example for this machine, and collects what its console shows.
+func chromium(t *testing.T) (context.Context, func() []string) {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		if path, err = exec.LookPath("google-chrome"); err != nil {
+			t.Skip("no Chromium")
+		}
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WindowSize(1440, 1000),
+		chromedp.Flag("host-resolver-rules", "MAP proxy.example 127.0.0.1"), chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("no-proxy-server", true))
+	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(cancel)
+	// A browser newer than this library sends events that it cannot read, and need not.
+	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(func(string, ...any) {}))
+	t.Cleanup(cancel)
+	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+	t.Cleanup(cancel)
+	var mu sync.Mutex
+	var lines []string
+	chromedp.ListenTarget(ctx, func(event any) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch e := event.(type) {
+		case *runtime.EventConsoleAPICalled:
+			if e.Type == runtime.APITypeError {
+				var words []string
+				for _, a := range e.Args {
+					words = append(words, strings.Trim(string(a.Value), `"`)+a.Description)
+				}
+				lines = append(lines, strings.Join(words, " "))
+			}
+		case *runtime.EventExceptionThrown:
+			lines = append(lines, "exception: "+e.ExceptionDetails.Text)
+		}
+	})
+	return ctx, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return append([]string(nil), lines...)
+	}
+}
+
+// visit opens the pages of a run and returns the errors that the console showed, without addresses.
+func visit(t *testing.T, base, experiment, run string) []string {
+	t.Helper()
+	ctx, console := chromium(t)
+	u, err := url.Parse(base)
+	require.NoError(t, err)
+	pages := []struct{ path, shows string }{
+		{"/#/experiments/" + experiment + "/runs", "browsed"},
+		{"/#/experiments/" + experiment + "/runs/" + run, "browsed"},
+		{"/#/experiments/" + experiment + "/runs/" + run + "/model-metrics", "Model metrics"},
+		{"/#/experiments/" + experiment + "/runs/" + run + "/artifacts", "browsed"},
+		{"/#/models", "Registered Models"},
+	}
+	for _, page := range pages {
+		require.NoError(t, chromedp.Run(ctx, chromedp.Navigate(base+page.path), shows(page.shows)), page.path)
+	}
+	seen := map[string]bool{}
+	for _, line := range console() {
+		seen[strings.ReplaceAll(line, u.Host, "HOST")] = true
+	}
+	var errs []string
+	for line := range seen {
+		errs = append(errs, line)
+	}
+	sort.Strings(errs)
+	return errs
+}
+
+// shows waits until the page has a text in it.
+func shows(text string) chromedp.Action {
+	return chromedp.Poll(fmt.Sprintf("document.body && document.body.innerText.includes(%q)", text), nil, chromedp.WithPollingTimeout(60*time.Second))
+}
+
+// named is a run with figures, with a name to be found by.
+func (p *proxy) named() (experiment, run string) {
+	p.t.Helper()
+	r := of(p.t, p.run("plain")["run"])
+	call(p.t, "POST", p.url+api+"runs/update", `{"run_id":"`+r.ID+`","run_name":"browsed"}`)
+	return r.ExperimentID, r.ID
+}
+
+// MLflow's own pages work through the proxy, under another host name, with no error that the server alone does not show.
+func TestPagesInABrowser(t *testing.T) {
+	p := startProxy(t)
+	_, upstream, _ := setup(t)
+	experiment, run := p.named()
+	port := p.url[strings.LastIndexByte(p.url, ':'):]
+	direct := visit(t, upstream.String(), experiment, run)
+	proxied := visit(t, "http://proxy.example"+port, experiment, run)
+	for _, line := range proxied {
+		assert.Contains(t, direct, line, "an error that the server alone does not show")
+	}
+	t.Logf("errors of the server's own pages: %q", direct)
+}
+
+// A rename done in MLflow's pages goes through, and ends nothing. With E2E_SCREENSHOTS=DIR the pages are kept as pictures.
+func TestRenameInABrowser(t *testing.T) {
+	p := startProxy(t)
+	r := of(t, p.run("evaluate")["run"])
+	experiment, run := r.ExperimentID, r.ID
+	running, finish := p.hold()
+	defer finish()
+	ctx, _ := chromium(t)
+	port := p.url[strings.LastIndexByte(p.url, ':'):]
+	base := "http://proxy.example" + port + "/#/experiments/"
+	if dir := os.Getenv("E2E_SCREENSHOTS"); dir != "" {
+		var png []byte
+		require.NoError(t, chromedp.Run(ctx, chromedp.Navigate(base+experiment+"/runs/"+run), shows("emission_per_10_inferences"), chromedp.CaptureScreenshot(&png)))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "run.png"), png, 0o644))
+	}
+	require.NoError(t, chromedp.Run(ctx,
+		chromedp.Navigate(base+of(t, running).ExperimentID+"/runs/"+running), shows(of(t, running).Name),
+		chromedp.Click(`[data-testid="overflow-menu-trigger"]`, chromedp.ByQuery),
+		chromedp.Click(`[data-testid="overflow-rename-button"]`, chromedp.ByQuery),
+		chromedp.SendKeys(`[data-testid="rename-modal-input"]`, " renamed in the browser", chromedp.ByQuery),
+		chromedp.Click(`.du-bois-light-modal .du-bois-light-btn-primary`, chromedp.ByQuery),
+	))
+	eventually(t, "the new name", func() bool { return strings.Contains(of(t, running).Name, "renamed in the browser") })
+	assert.Equal(t, "RUNNING", of(t, running).Status)
+	assert.Equal(t, 1.0, p.metric("emissions_running_sessions"))
+}
