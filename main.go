@@ -230,7 +230,8 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 	if err != nil {
 		return err
 	}
-	if _, err := f.stateDir(); err != nil {
+	state, err := f.stateDir()
+	if err != nil {
 		return err
 	}
 	main, admin, err := f.listen()
@@ -287,6 +288,10 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 		return err
 	}
 
+	if err := p.Restore(state); err != nil {
+		return err
+	}
+
 	server := p.Server()
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, cancel := context.WithCancel(ctx)
@@ -326,7 +331,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 		ending, cancel = context.WithTimeout(context.Background(), figuresTime)
 		defer cancel()
 		p.Drain(ending)
-		return nil
+		return p.Keep(state)
 	})
 	log.Info("listening", attributes...)
 	if work != nil {

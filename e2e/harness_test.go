@@ -202,9 +202,10 @@ func output(t *testing.T, cmd *exec.Cmd) map[string]any {
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	require.NoError(t, err, "%s\n%s", out, &stderr)
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	objects := regexp.MustCompile(`\{.*\}`).FindAll(out, -1)
+	require.NotEmpty(t, objects, string(out))
 	var v map[string]any
-	require.NoError(t, json.Unmarshal([]byte(lines[len(lines)-1]), &v), string(out))
+	require.NoError(t, json.Unmarshal(objects[len(objects)-1], &v), string(out))
 	return v
 }
 

@@ -123,6 +123,9 @@ func (s *Session) current() *Record {
 // Scope returns whose energy the session is.
 func (s *Session) Scope() Scope { return s.record.Scope }
 
+// Opener returns the process that opened the session; the zero Process with ScopeMachine.
+func (s *Session) Opener() Process { return s.opener }
+
 // Record returns what the session has metered so far, up to now; after Stop, up to the stop.
 func (s *Session) Record() Record {
 	s.meter.mu.Lock()

@@ -40,6 +40,13 @@ type run struct {
 	phases
 }
 
+func newRun(id string) *run {
+	return &run{id: id, write: newSlotLock(), ours: map[string][]float64{}, clients: map[string]bool{}}
+}
+
+// schedule sets when a new run's emissions_g is logged for the first time.
+func (p *Proxy) schedule(r *run) { r.nextLog = time.Now().Add(p.cfg.LogInterval) }
+
 // before sees a watched request before it is forwarded.
 func (p *Proxy) before(x *exchange, r *http.Request) {
 	x.foreign = r.Header.Get(meteredHeader) != ""
@@ -192,15 +199,14 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 	if x.foreign || tags[tagSkip] == "true" {
 		return nil
 	}
-	r := &run{id: id, base: base, caller: x.caller, ours: map[string][]float64{}, write: newSlotLock(), clients: map[string]bool{}}
+	r := newRun(id)
+	r.base, r.caller = base, x.caller
 	for _, key := range strings.Split(tags[tagClientMetrics], ", ") {
 		if slices.Contains(ratios, key) {
 			r.clients[key] = true
 		}
 	}
-	if p.cfg.LogInterval > 0 {
-		r.nextLog = time.Now().Add(p.cfg.LogInterval)
-	}
+	p.schedule(r)
 	r.session, r.unmeasured = p.open(x, id, tags[tagParent])
 	if r.session != nil && tags[tagPhase] == string(meter.Inference) {
 		r.setPhase(meter.Inference)

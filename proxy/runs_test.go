@@ -10,6 +10,8 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -530,4 +532,31 @@ func TestAFaultInMeteringIsNotTheClients(t *testing.T) {
 	code, answer := b.post("create", `{}`)
 	assert.Equal(t, 200, code)
 	assert.Contains(t, answer, "run1")
+}
+
+func TestARunIsTakenUpAgainAfterARestart(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	dir := t.TempDir()
+	id := b.create("")
+	b.proxy.Drain(t.Context())
+	require.NoError(t, b.proxy.Keep(dir))
+	first := b.mlflow.of(id).metrics[metricEmissions]
+	require.Greater(t, first, 0.0)
+
+	again := newBench(t, func(c *Config) { c.Upstream, _ = url.Parse(b.mlflow.server.URL) })
+	require.NoError(t, again.proxy.Restore(dir))
+	require.Equal(t, 1, again.open())
+	again.work()
+	again.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	r := b.mlflow.of(id)
+	assert.Greater(t, r.metrics[metricEmissions], first)
+	assert.Contains(t, r.tags[tagStatus], "partial: the proxy was down for")
+	assert.NotContains(t, r.tags, tagClientMetrics)
+	require.NoError(t, again.proxy.Restore(dir), "taken up once")
+	assert.Zero(t, again.open())
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, stateFile), []byte("{"), 0o600))
+	require.NoError(t, again.proxy.Restore(dir), "a damaged file stops nobody")
+	assert.FileExists(t, filepath.Join(dir, stateFile+".damaged"))
 }
