@@ -184,3 +184,16 @@ func TestEncodingIsTheClientsBusiness(t *testing.T) {
 	answer := raw(t, front, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	assert.Contains(t, answer, "\r\n\r\n|", "neither Accept-Encoding nor User-Agent was invented")
 }
+
+// An answer in an encoding that we cannot read would hide whether a run began.
+func TestWatchedCallsAskForNothingElse(t *testing.T) {
+	t.Parallel()
+	for sent, want := range map[string]string{"": "", "gzip, deflate, br": "gzip", "br, zstd": "identity", "gzip": "gzip"} {
+		h := http.Header{}
+		if sent != "" {
+			h.Set("Accept-Encoding", sent)
+		}
+		onlyReadable(h)
+		assert.Equal(t, want, h.Get("Accept-Encoding"))
+	}
+}

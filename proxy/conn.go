@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"mlflow-emissions-proxy/meter"
 )
@@ -17,6 +19,7 @@ type connection struct {
 	once          sync.Once
 	process       meter.Process
 	err           error
+	joined        atomic.Pointer[run] // the run that metrics came for last
 }
 
 type connectionKey struct{}
@@ -44,6 +47,15 @@ func connectionOf(r *http.Request) *connection {
 func (c *connection) peer(m *meter.Meter) (meter.Process, error) {
 	c.once.Do(func() { c.process, c.err = m.Peer(c.local, c.remote) })
 	return c.process, c.err
+}
+
+// logsTo returns the run that this connection's process has joined, if a request is about it again: clients log
+// thousands of metrics to the same run, and only the first one needs to be looked at closely.
+func (c *connection) logsTo(body []byte) *run {
+	if r := c.joined.Load(); r != nil && !r.over.Load() && bytes.Contains(body, []byte(r.id)) {
+		return r
+	}
+	return nil
 }
 
 // LocalAddresses returns loopback and this host's own addresses: the clients whose runs are on this machine, unless

@@ -27,7 +27,7 @@ type phases struct {
 	before    float64 // predictions that evaluations of earlier sessions made
 }
 
-// sizeOfInterest bounds the work for calls that log nothing for us.
+// wordsOfInterest stand in the bodies of calls that must be understood; most others need not be.
 var wordsOfInterest = [][]byte{[]byte("emission"), []byte("example_count")}
 
 // logged looks at what a run has logged.
@@ -38,6 +38,12 @@ func (p *Proxy) logged(x *exchange) {
 	isMetrics := x.kind == kindLogMetric || x.kind == kindLogBatch
 	interesting := x.kind == kindLogInputs || slices.ContainsFunc(wordsOfInterest, func(w []byte) bool { return bytes.Contains(x.body, w) })
 	joins := isMetrics && !x.ui && x.found != nil
+	if r := x.conn.logsTo(x.body); r != nil && !interesting {
+		p.mu.Lock()
+		r.caller = x.caller
+		p.mu.Unlock()
+		return
+	}
 	if !interesting && !joins && p.finished.ItemCount() == 0 {
 		return
 	}
@@ -59,6 +65,7 @@ func (p *Proxy) logged(x *exchange) {
 	if joins && r.session != nil {
 		if process, err := p.peer(x); err == nil {
 			r.session.Join(process)
+			x.conn.joined.Store(r)
 		}
 	}
 	if !interesting {

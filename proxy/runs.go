@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"mlflow-emissions-proxy/meter"
@@ -18,7 +19,8 @@ const meteredHeader = "X-Mlflow-Emissions-Metered"
 
 // run is an MLflow run that began through this proxy and has not ended.
 type run struct {
-	id string
+	id   string
+	over atomic.Bool // it ended, or was dropped
 
 	// write is held while figures are worked out and written, so that a run has one writer at a time.
 	write slotLock
@@ -50,6 +52,9 @@ func (p *Proxy) schedule(r *run) { r.nextLog = time.Now().Add(p.cfg.LogInterval)
 // before sees a watched request before it is forwarded.
 func (p *Proxy) before(x *exchange, r *http.Request) {
 	x.foreign = r.Header.Get(meteredHeader) != ""
+	if x.kind == kindCreate || x.kind == kindUpdate {
+		onlyReadable(r.Header)
+	}
 	switch x.kind {
 	case kindCreate, kindRestore:
 		r.Header.Set(meteredHeader, p.cfg.Host)
@@ -73,9 +78,21 @@ func (p *Proxy) before(x *exchange, r *http.Request) {
 			p.end(x, runID(m))
 		}
 	case kindLogMetric, kindLogBatch:
-		if !x.ui && x.body != nil && p.watching() {
+		if !x.ui && x.body != nil && p.watching() && x.conn.logsTo(x.body) == nil {
 			p.lookUp(x)
 		}
+	}
+}
+
+// onlyReadable leaves of the encodings that a client takes only the one that we can read, too: its answer is the same.
+func onlyReadable(h http.Header) {
+	accepted := h.Get("Accept-Encoding")
+	switch {
+	case accepted == "":
+	case strings.Contains(accepted, "gzip"):
+		h.Set("Accept-Encoding", "gzip")
+	default:
+		h.Set("Accept-Encoding", "identity")
 	}
 }
 
@@ -370,6 +387,7 @@ func (p *Proxy) close(r *run, status string) {
 	open := p.runs[r.id] == r
 	if open {
 		delete(p.runs, r.id)
+		r.over.Store(true)
 	}
 	batch, caller, done := r.pending, r.caller, r.done
 	_, hasRatio := r.ours[metricAccuracy]
@@ -409,7 +427,11 @@ func (p *Proxy) drop(id string) {
 	delete(p.runs, id)
 	p.mu.Unlock()
 	p.finished.Delete(id)
-	if r != nil && r.session != nil {
+	if r == nil {
+		return
+	}
+	r.over.Store(true)
+	if r.session != nil {
 		r.session.Close()
 	}
 }

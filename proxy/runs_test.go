@@ -42,7 +42,7 @@ type fakeRun struct {
 	statuses []string // the run's status at each log-batch
 }
 
-func newFakeMLflow(t *testing.T) *fakeMLflow {
+func newFakeMLflow(t testing.TB) *fakeMLflow {
 	f := &fakeMLflow{runs: map[string]*fakeRun{}}
 	f.server = httptest.NewServer(f)
 	t.Cleanup(f.server.Close)
@@ -151,14 +151,14 @@ func (f *fakeMLflow) of(id string) fakeRun {
 
 // bench is a proxy in front of a fake MLflow. The client is this very process, so that every run is this test's.
 type bench struct {
-	t      *testing.T
+	t      testing.TB
 	mlflow *fakeMLflow
 	proxy  *Proxy
 	url    string
 	meter  *meter.Meter
 }
 
-func newBench(t *testing.T, change func(*Config)) *bench {
+func newBench(t testing.TB, change func(*Config)) *bench {
 	t.Helper()
 	b := &bench{t: t, mlflow: newFakeMLflow(t)}
 	m, err := meter.New(meter.Config{Logger: slog.New(slog.DiscardHandler)})
