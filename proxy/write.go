@@ -1,0 +1,139 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"mlflow-emissions-proxy/mlflow"
+)
+
+// writeFigures fixes what the run has used and writes it before ctx is done. A failure is logged and kept for a later
+// try: the client's update goes on. Callers hold r.write.
+func (p *Proxy) writeFigures(ctx context.Context, r *run, caller mlflow.Caller) {
+	batch, err := p.batch(ctx, r, caller)
+	if err == nil {
+		err = p.client.LogBatch(ctx, caller, batch)
+	}
+	p.count(err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.caller, r.done, r.pending = caller, true, nil
+	if err != nil {
+		p.log.Warn("figures could not be written yet", "run", r.id, "error", err)
+		if !refused(err) {
+			r.pending = batch
+		}
+	}
+}
+
+// batch works the run's figures out and encodes them once: retries send the same bytes, which MLflow then drops as
+// duplicates.
+func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte, error) {
+	if r.session == nil {
+		return mlflow.Batch(r.id, nil, append([]mlflow.Tag{{Key: tagStatus, Value: r.unmeasured}}, p.origin()...))
+	}
+	record := r.session.Stop()
+	at := time.Now()
+	// Half of the time at most: the figures matter more than what they are compared with.
+	deadline, _ := ctx.Deadline()
+	reading, cancel := context.WithDeadline(ctx, at.Add(deadline.Sub(at)/2))
+	defer cancel()
+	run, err := p.client.Run(reading, caller, r.id)
+	now := &run
+	if err != nil {
+		p.log.Warn("cannot read the run; its ratios are left out", "run", r.id, "error", err)
+		now = nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now != nil {
+		r.noticeClients(run)
+	}
+	r.final = record
+	f := p.figuresOf(r, record, now, at)
+	for k, v := range f.values {
+		r.wrote(k, v)
+	}
+	return mlflow.Batch(r.id, f.metrics, f.tags)
+}
+
+// wrote remembers what we write under a name that the client could use, too. An attempt may fail without our knowing
+// whether the server took it, so the last few are kept.
+func (r *run) wrote(key string, v float64) {
+	last := append(r.ours[key], v)
+	r.ours[key] = last[max(0, len(last)-4):]
+}
+
+// refused says whether the server will never take this batch.
+func refused(err error) bool {
+	var e *mlflow.APIError
+	return errors.As(err, &e) && e.StatusCode >= 400 && e.StatusCode < 500 &&
+		e.StatusCode != http.StatusTooManyRequests && e.StatusCode != http.StatusRequestTimeout
+}
+
+func (p *Proxy) count(err error) {
+	if err != nil {
+		p.metrics.failed.Inc()
+	} else {
+		p.metrics.written.Inc()
+	}
+}
+
+// retry goes on trying to write figures of a run that ended, with pauses that grow, for some minutes.
+func (p *Proxy) retry(r *run, caller mlflow.Caller, batch []byte) {
+	for pause := time.Second; pause < 5*time.Minute; pause *= 2 {
+		select {
+		case <-time.After(pause):
+		case <-p.draining.Done(): // one last try
+			pause = time.Hour
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+		err := p.client.LogBatch(ctx, caller, batch)
+		cancel()
+		p.count(err)
+		if err == nil || refused(err) {
+			return
+		}
+	}
+	p.log.Error("figures could not be written", "run", r.id)
+}
+
+// isClients says whether the client logs a metric of this name itself.
+func (r *run) isClients(key string) bool { return r.clients[key] }
+
+// clientsOwn lists those names.
+func (r *run) clientsOwn() string {
+	var own []string
+	for _, key := range ratios {
+		if r.clients[key] {
+			own = append(own, key)
+		}
+	}
+	return strings.Join(own, ", ")
+}
+
+// noticeClients finds metrics under our names that we did not write: they are the client's.
+func (r *run) noticeClients(now mlflow.Run) {
+	for _, key := range ratios {
+		m, there := now.Metrics[key]
+		if there && !slices.Contains(r.ours[key], m.Value) {
+			r.clients[key] = true
+		}
+	}
+}
+
+// recall takes over what earlier sessions of a resumed run wrote.
+func (r *run) recall(now mlflow.Run) {
+	if now.Tags[tagVersion] != "" {
+		for _, key := range ratios {
+			if m, ok := now.Metrics[key]; ok && !r.clients[key] {
+				r.wrote(key, m.Value)
+			}
+		}
+	}
+	r.recallCount(now)
+}
