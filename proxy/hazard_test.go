@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -72,13 +73,19 @@ func rawUpstream(t *testing.T, answer func(n int, head string) (reply string, ha
 				in := bufio.NewReader(conn)
 				for i := first; ; i++ {
 					var head strings.Builder
+					var length int64
 					for !strings.HasSuffix(head.String(), "\r\n\r\n") {
 						line, err := in.ReadString('\n')
 						if err != nil {
 							return
 						}
 						head.WriteString(line)
+						if name, value, ok := strings.Cut(line, ":"); ok && strings.EqualFold(name, "Content-Length") {
+							length, _ = strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+						}
 					}
+					// A connection closed with something unread is reset, which is another fault than an idle one's end.
+					_, _ = io.CopyN(io.Discard, in, length)
 					reply, hangUp := answer(i, head.String())
 					_, _ = io.WriteString(conn, reply)
 					if hangUp {
