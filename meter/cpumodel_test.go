@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/shirou/gopsutil/v3/cpu"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -41,17 +44,25 @@ func TestCPUModel(t *testing.T) {
 		{"GenuineIntel", "Intel(R) Xeon(R) Processor @ 2.80GHz", "6", "85", "4", "model:arch", 0.613, 4.1042},
 		{"GenuineIntel", "Intel(R) Xeon(R) CPU @ 2.60GHz", "6", "143", "8", "model:arch", 1.0363, 4.1605},
 		{"GenuineIntel", "Intel(R) Core(TM) i7-8650U CPU @ 1.90GHz", "6", "142", "10", "model:tdp", 15.0 / 4 / 10, 15.0 / 4},
-		{"NoSuchVendor", "Unheard Of 9000", "99", "1", "0", "model:constant", 0, 0},
+		{"GenuineIntel", "Intel(R) Core(TM) i7-4770 CPU @ 3.40GHz", "6", "60", "3", "model:arch", 1.8574, 5.5954},
+		{"GenuineIntel", "Intel(R) Xeon(R) Gold 6136 CPU @ 3.00GHz", "6", "0", "0", "model:arch", 0.613, 4.1042},
+		{"GenuineIntel", "Intel(R) Xeon(R) CPU E5-2697 v4 @ 2.30GHz", "6", "0", "0", "model:arch", 0.7128, 3.6853},
+		{"GenuineIntel", "13th Gen Intel(R) Core(TM) i9-13900K", "6", "183", "1", "model:tdp", 125.0 / 4 / 10, 125.0 / 4},
+		{"AuthenticAMD", "AMD Ryzen 5 3600 6-Core Processor", "23", "113", "0", "model:tdp", 65.0 / 4 / 10, 65.0 / 4},
+		{"AuthenticAMD", "AMD Ryzen 7 1700 Eight-Core Processor", "23", "1", "1", "model:tdp", 65.0 / 4 / 10, 65.0 / 4},
+		{"AuthenticAMD", "AMD Ryzen 9 7940HS w/ Radeon 780M Graphics", "25", "116", "1", "model:tdp", 54.0 / 4 / 10, 54.0 / 4},
+		{"AuthenticAMD", "AMD FX(tm)-8350 Eight-Core Processor", "21", "2", "0", "model:tdp", 125.0 / 4 / 10, 125.0 / 4},
+		{"AuthenticAMD", "AMD Opteron(tm) Processor 6140", "16", "9", "1", "model:tdp", 115.0 / 4 / 10, 115.0 / 4},
+		{"NoSuchVendor", "Unheard Of 9000", "99", "1", "0", "model:constant", 0.70155, 3.14475},
 	} {
 		procfs, sysfs := cpuTree(t, 4, c.vendor, c.name, c.family, c.model, c.stepping)
 		m, err := openCPUModel(procfs, sysfs)
 		require.NoError(t, err, c.name)
 		assert.Equal(t, c.method, m.Method(), c.name)
 		assert.Equal(t, 4.0, m.threads, c.name)
-		if c.full > 0 {
-			assert.InDelta(t, c.idle, m.idle.Watts(), 1e-9, c.name)
-			assert.InDelta(t, c.full, m.full.Watts(), 1e-9, c.name)
-		}
+		assert.InDelta(t, c.idle, m.idle.Watts(), 1e-9, c.name)
+		assert.InDelta(t, c.full, m.full.Watts(), 1e-9, c.name)
+		assert.Len(t, m.passedOver, map[string]int{"model:arch": 0, "model:tdp": 1, "model:constant": 2}[c.method], c.name)
 		assert.Less(t, m.idle, m.full)
 		assert.Less(t, m.Bounds().Low, 1.0)
 		assert.Greater(t, m.Bounds().High, 1.0)
@@ -79,7 +90,9 @@ func TestCgroupLimit(t *testing.T) {
 		{map[string]string{"cpu.max": "max 100000\n"}, 4},
 		{map[string]string{"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2},
 		{map[string]string{"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4},
+		{map[string]string{"cpu,cpuacct/cpu.cfs_quota_us": "50000\n", "cpu,cpuacct/cpu.cfs_period_us": "100000\n"}, 0.5},
 		{map[string]string{"cpu.max": "garbage"}, 4},
+		{map[string]string{"cpu.max": "800000 100000\n"}, 4},
 		{nil, 4},
 	} {
 		procfs, sysfs := cpuTree(t, 4, "AuthenticAMD", "AMD EPYC", "25", "1", "1")
@@ -100,40 +113,73 @@ func TestNoCPUIsNoData(t *testing.T) {
 	assert.ErrorIs(t, err, ErrNoData)
 }
 
-// Every architecture that a model or a number leads to is one whose power is known, or falls through to the next method.
 func TestTables(t *testing.T) {
 	t.Parallel()
-	tables := cpuTables()
+	tables := modelTables()
 	assert.Len(t, tables.architectures, 20)
 	assert.Greater(t, len(tables.models), 1000)
-	assert.Greater(t, len(tables.tdp), 4900)
+	assert.Greater(t, len(tables.tdp), 4890, "4,918 less those that differ only in spelling")
 	for name, l := range tables.architectures {
 		assert.Positive(t, l.idle.Watts(), name)
 		assert.Greater(t, l.full, l.idle, name)
 	}
 }
 
-func TestRAMModel(t *testing.T) {
+// Every TDP in the table is found by the name that its row has, as a CPU would show it.
+func TestTDPNames(t *testing.T) {
 	t.Parallel()
-	e, err := newRAM().Read(Load{Elapsed: 10 * time.Second, MemoryUsed: 4 << 30})
-	require.NoError(t, err)
-	assert.InDelta(t, 4*0.392*10, e.Joules(), 1e-9)
+	tables := modelTables()
+	for _, r := range modelRows("cpu_tdp.csv") {
+		if w, err := strconv.ParseFloat(r[1], 64); err != nil || w <= 0 {
+			continue
+		}
+		assert.Positive(t, tables.tdp[modelKey(modelName(r[0]))], r[0])
+		shown := strings.NewReplacer("Intel ", "Intel(R) ", "Core ", "Core(TM) ", "Xeon ", "Xeon(R) ").Replace(r[0]) + " @ 2.00GHz"
+		assert.Positive(t, tables.tdp[modelKey(modelName(shown))], shown)
+	}
 }
 
-func newRAM() Sensor { return ramModel{} }
-
-func TestChoose(t *testing.T) {
+// All architectures that a model or a number leads to have a known power.
+func TestArchitecturesOfTables(t *testing.T) {
 	t.Parallel()
-	procfs, sysfs := cpuTree(t, 4, "AuthenticAMD", "AMD EPYC", "25", "1", "1")
-	cpu, ram, _, findings := choose(procfs, sysfs)
-	assert.Equal(t, "model:arch", cpu.Method())
-	assert.Equal(t, "model:resident", ram.Method())
-	for _, f := range findings {
-		assert.NotEmpty(t, f.Detail, "each says why: %+v", f)
+	tables := modelTables()
+	for name, arch := range tables.models {
+		assert.True(t, tables.known(arch), "%s: %s", name, arch)
 	}
+	for _, vendor := range []string{"AuthenticAMD", "GenuineIntel"} {
+		for _, family := range []string{"6", "23", "25", "26"} {
+			for n := range 256 {
+				if arch := modelByNumber(vendor, family, strconv.Itoa(n), 0, ""); arch != "" {
+					assert.True(t, tables.known(arch), "%s %s/%d: %s", vendor, family, n, arch)
+				}
+			}
+		}
+	}
+}
 
-	root := powercap(t, map[string]zone{"intel-rapl:0": {"package-0", "100"}, "intel-rapl:1": {"dram", "10"}})
-	cpu, ram, _, _ = choose(procfs, root)
-	assert.Equal(t, "rapl", cpu.Method())
-	assert.Equal(t, "rapl", ram.Method())
+// A virtual machine shows a slice of a CPU, often with a socket for each thread: TDP is not one thread's.
+func TestTDPOnAVirtualMachine(t *testing.T) {
+	t.Parallel()
+	tables := modelTables()
+	info := func(name, flag string, sockets int) []cpu.InfoStat {
+		var infos []cpu.InfoStat
+		for i := range 2 {
+			infos = append(infos, cpu.InfoStat{ModelName: name, PhysicalID: strconv.Itoa(i % sockets), Flags: []string{"fpu", flag}})
+		}
+		return infos
+	}
+	median := tables.median.full.Watts()
+	for name, c := range map[string]struct {
+		infos []cpu.InfoStat
+		tdp   float64
+		want  float64 // threads that share the TDP
+	}{
+		"real, one socket":             {info("Some CPU", "sse", 1), 60, 2},
+		"real, two sockets":            {info("Some CPU", "sse", 2), 60, 1},
+		"virtual":                      {info("Some CPU", "hypervisor", 2), 60, 60 / median},
+		"virtual, cores in the name":   {info("AMD Some 16-Core Processor", "hypervisor", 2), 60, 32},
+		"virtual, a small CPU's whole": {info("Some CPU", "hypervisor", 1), 3, 2},
+	} {
+		assert.InDelta(t, c.want, tables.threadsOfCPU(c.infos, 2, c.tdp), 1e-9, name)
+	}
 }

@@ -5,6 +5,7 @@ package meter
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -14,7 +15,8 @@ import (
 // machine without a driver is the normal case.
 type nvmlSensor struct {
 	lib     nvml.Interface
-	devices map[string]*nvmlDevice // by UUID
+	calls   nvmlCalls
+	devices map[string]*nvmlDevice // by UUID, those of the reading before
 	now     func() time.Time
 }
 
@@ -29,31 +31,38 @@ type nvmlDevice struct {
 var nvmlBounds = Bounds{Low: 0.9, High: 1.1}
 
 // openNVML loads the driver's library. Errors wrap ErrNoData.
-func openNVML() (GPUSensor, error) { return newNVML(nvml.New()) }
+func openNVML() (GPUSensor, error) {
+	calls, err := nvmlSymbols()
+	if err != nil {
+		return nil, err
+	}
+	s, err := newNVML(nvml.New(nvml.WithLibraryPath(nvmlLibrary)), calls)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
 
-func newNVML(lib nvml.Interface) (s *nvmlSensor, err error) {
-	defer func() { // a function that an old driver's library lacks
+func newNVML(lib nvml.Interface, calls nvmlCalls) (s *nvmlSensor, err error) {
+	defer func() {
 		if fault := recover(); fault != nil {
 			s, err = nil, fmt.Errorf("%w: NVIDIA's library: %v", ErrNoData, fault)
 		}
 	}()
 	if ret := lib.Init(); ret != nvml.SUCCESS {
-		return nil, fmt.Errorf("%w: no NVIDIA driver (%s)", ErrNoData, nvmlText(ret))
+		return nil, fmt.Errorf("%w: no NVIDIA driver (%s)", ErrNoData, nvml.ErrorString(ret))
 	}
 	n, ret := lib.DeviceGetCount()
-	if ret != nvml.SUCCESS || n == 0 {
+	if ret != nvml.SUCCESS {
+		reason := nvml.ErrorString(ret)
+		lib.Shutdown()
+		return nil, fmt.Errorf("%w: count NVIDIA's devices: %s", ErrNoData, reason)
+	}
+	if n == 0 {
 		lib.Shutdown()
 		return nil, fmt.Errorf("%w: no NVIDIA device", ErrNoData)
 	}
-	return &nvmlSensor{lib: lib, devices: map[string]*nvmlDevice{}, now: time.Now}, nil
-}
-
-// nvmlText is a result in words; the library's own words cannot be had without it.
-func nvmlText(ret nvml.Return) string {
-	if ret == nvml.ERROR_LIBRARY_NOT_FOUND {
-		return "libnvidia-ml.so.1 not found"
-	}
-	return nvml.ErrorString(ret)
+	return &nvmlSensor{lib: lib, calls: calls, devices: map[string]*nvmlDevice{}, now: time.Now}, nil
 }
 
 func (s *nvmlSensor) Method() string { return "nvml" }
@@ -64,6 +73,8 @@ func (s *nvmlSensor) Close() { s.lib.Shutdown() }
 
 // Read is GPUSensor's.
 func (s *nvmlSensor) Read() (readings []GPUReading, err error) {
+	before := s.devices
+	s.devices = map[string]*nvmlDevice{} // one that fails now may come back, and then starts anew
 	defer func() {
 		if fault := recover(); fault != nil {
 			readings, err = nil, fmt.Errorf("NVIDIA's library: %v", fault)
@@ -71,11 +82,11 @@ func (s *nvmlSensor) Read() (readings []GPUReading, err error) {
 	}()
 	n, ret := s.lib.DeviceGetCount()
 	if ret != nvml.SUCCESS {
-		return nil, fmt.Errorf("count the devices: %s", nvmlText(ret))
+		return nil, fmt.Errorf("count the devices: %s", nvml.ErrorString(ret))
 	}
 	var failed []error
 	for i := range n {
-		r, err := s.readDevice(i)
+		r, err := s.readDevice(i, before)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("device %d: %w", i, err))
 			continue
@@ -85,32 +96,34 @@ func (s *nvmlSensor) Read() (readings []GPUReading, err error) {
 	return readings, errors.Join(failed...)
 }
 
-func (s *nvmlSensor) readDevice(i int) (GPUReading, error) {
+func (s *nvmlSensor) readDevice(i int, before map[string]*nvmlDevice) (GPUReading, error) {
 	device, ret := s.lib.DeviceGetHandleByIndex(i)
 	if ret != nvml.SUCCESS {
-		return GPUReading{}, errors.New(nvmlText(ret))
+		return GPUReading{}, errors.New(nvml.ErrorString(ret))
 	}
 	uuid, ret := device.GetUUID()
 	if ret != nvml.SUCCESS {
-		return GPUReading{}, errors.New(nvmlText(ret))
+		return GPUReading{}, errors.New(nvml.ErrorString(ret))
 	}
-	d := s.devices[uuid]
+	d := before[uuid]
 	if d == nil {
 		d = &nvmlDevice{}
-		s.devices[uuid] = d
 	}
-	e, ret := d.read(device, s.now())
+	e, ret := d.read(device, s.calls, s.now())
 	if ret != nvml.SUCCESS {
-		*d = nvmlDevice{} // it may come back, and then starts anew
-		return GPUReading{}, errors.New(nvmlText(ret))
+		return GPUReading{}, errors.New(nvml.ErrorString(ret))
 	}
-	return GPUReading{Device: uuid, Energy: e, PIDs: nvmlHolders(device)}, nil
+	s.devices[uuid] = d
+	return GPUReading{Device: uuid, Energy: e, PIDs: s.holders(device)}, nil
 }
 
 // read returns the energy since the read before: by the counter (mJ, Volta and later), else by the power at this moment
 // over the time since. A counter that goes back was reset.
-func (d *nvmlDevice) read(device nvml.Device, now time.Time) (Energy, nvml.Return) {
-	counter, ret := device.GetTotalEnergyConsumption()
+func (d *nvmlDevice) read(device nvml.Device, calls nvmlCalls, now time.Time) (Energy, nvml.Return) {
+	counter, ret := uint64(0), nvml.ERROR_FUNCTION_NOT_FOUND
+	if calls.energy {
+		counter, ret = device.GetTotalEnergyConsumption()
+	}
 	if ret == nvml.SUCCESS {
 		last, counted := d.counter, d.counted
 		d.counter, d.counted = counter, true
@@ -119,7 +132,7 @@ func (d *nvmlDevice) read(device nvml.Device, now time.Time) (Energy, nvml.Retur
 		}
 		return Energy(float64(counter-last) * 1e-3), nvml.SUCCESS
 	}
-	if ret != nvml.ERROR_NOT_SUPPORTED && ret != nvml.ERROR_FUNCTION_NOT_FOUND {
+	if !calls.power || ret != nvml.ERROR_NOT_SUPPORTED && ret != nvml.ERROR_FUNCTION_NOT_FOUND {
 		return 0, ret
 	}
 	milliwatts, ret := device.GetPowerUsage()
@@ -134,13 +147,24 @@ func (d *nvmlDevice) read(device nvml.Device, now time.Time) (Energy, nvml.Retur
 	return Power(float64(milliwatts) * 1e-3).Over(now.Sub(last)), nvml.SUCCESS
 }
 
-// nvmlHolders lists the processes that hold memory on a device, by the host's pids.
-func nvmlHolders(device nvml.Device) []int {
+// holders lists the processes that hold memory on a device, each once, by the host's pids. A list that cannot be had
+// is empty: the device's energy is known all the same, and is then nobody's.
+func (s *nvmlSensor) holders(device nvml.Device) []int {
 	var pids []int
-	compute, _ := device.GetComputeRunningProcesses()
-	graphics, _ := device.GetGraphicsRunningProcesses()
-	for _, p := range append(compute, graphics...) {
-		pids = append(pids, int(p.Pid))
+	add := func(processes []nvml.ProcessInfo, ret nvml.Return) {
+		if ret != nvml.SUCCESS {
+			return
+		}
+		for _, p := range processes {
+			pids = append(pids, int(p.Pid))
+		}
 	}
-	return pids
+	if s.calls.compute {
+		add(device.GetComputeRunningProcesses())
+	}
+	if s.calls.graphics {
+		add(device.GetGraphicsRunningProcesses())
+	}
+	slices.Sort(pids)
+	return slices.Compact(pids)
 }

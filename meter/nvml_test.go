@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,13 +22,13 @@ const fakeLibrary = `
 typedef struct { unsigned int pid; unsigned long long used; unsigned int gi, ci; } info;
 static unsigned long long mj = 1000;
 int nvmlInit_v2(void) { return 0; }
-int nvmlInitWithFlags(unsigned int f) { return 0; }
 int nvmlShutdown(void) { return 0; }
 const char *nvmlErrorString(int r) { return "some error"; }
 int nvmlDeviceGetCount_v2(unsigned int *n) { *n = 1; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned int i, void **d) { *d = &mj; return 0; }
 int nvmlDeviceGetUUID(void *d, char *s, unsigned int n) { const char *u = "GPU-fake"; int i = 0; do s[i] = u[i]; while (u[i++]); return 0; }
 int nvmlDeviceGetTotalEnergyConsumption(void *d, unsigned long long *e) { mj += 5000; *e = mj; return 0; }
+int nvmlDeviceGetPowerUsage(void *d, unsigned int *p) { *p = 70000; return 0; }
 static int list(unsigned int *n, info *p) { if (*n == 0) { *n = 1; return 7; } *n = 1; p[0].pid = 4242; p[0].used = 1; return 0; }
 int nvmlDeviceGetComputeRunningProcesses_v3(void *d, unsigned int *n, info *p) { return list(n, p); }
 int nvmlDeviceGetComputeRunningProcesses_v2(void *d, unsigned int *n, info *p) { return list(n, p); }
@@ -36,36 +38,86 @@ int nvmlDeviceGetGraphicsRunningProcesses_v2(void *d, unsigned int *n, info *p) 
 int nvmlDeviceGetGraphicsRunningProcesses(void *d, unsigned int *n, info *p) { *n = 0; return 0; }
 `
 
-// The real loading path, in a process of its own that finds a fake library where the driver's would be.
-func TestNVMLLoadsTheDriversLibrary(t *testing.T) {
-	t.Parallel()
-	if os.Getenv("FAKE_NVML") != "" {
-		s, err := openNVML()
-		require.NoError(t, err)
-		defer s.Close()
-		first, err := s.Read()
-		require.NoError(t, err)
-		require.Len(t, first, 1)
-		assert.Zero(t, first[0].Energy)
-		second, err := s.Read()
-		require.NoError(t, err)
-		assert.Equal(t, []GPUReading{{Device: "GPU-fake", Energy: 5, PIDs: []int{4242}}}, second)
-		return
-	}
+// fakeDriver compiles a library from C, without the functions named, and runs a test of this file in a process of its own
+// that finds it where the driver's would be.
+func fakeDriver(t *testing.T, test, source string, without ...string) {
+	t.Helper()
 	cc, err := exec.LookPath("cc")
 	if err != nil {
 		t.Skip("no C compiler to make a fake libnvidia-ml.so.1 with")
 	}
+	lines := slices.DeleteFunc(strings.Split(source, "\n"), func(line string) bool {
+		return slices.ContainsFunc(without, func(name string) bool { return strings.Contains(line, name) })
+	})
 	dir := t.TempDir()
-	source := filepath.Join(dir, "fake.c")
-	require.NoError(t, os.WriteFile(source, []byte(fakeLibrary), 0o644))
-	out, err := exec.Command(cc, "-shared", "-fPIC", "-w", "-o", filepath.Join(dir, "libnvidia-ml.so.1"), source).CombinedOutput()
+	file := filepath.Join(dir, "fake.c")
+	require.NoError(t, os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o644))
+	out, err := exec.Command(cc, "-shared", "-fPIC", "-w", "-o", filepath.Join(dir, nvmlLibrary), file).CombinedOutput()
 	require.NoError(t, err, string(out))
-	cmd := exec.Command(os.Args[0], "-test.run", "^TestNVMLLoadsTheDriversLibrary$", "-test.v")
-	cmd.Env = append(os.Environ(), "FAKE_NVML=1", "LD_LIBRARY_PATH="+dir)
+	cmd := exec.Command(os.Args[0], "-test.run", "^"+test+"$", "-test.v")
+	cmd.Env = append(os.Environ(), "FAKE_NVML="+test, "LD_LIBRARY_PATH="+dir)
 	out, err = cmd.CombinedOutput()
-	require.NoError(t, err, string(out))
-	assert.Contains(t, string(out), "--- PASS")
+	require.NoError(t, err, "without %v: %s", without, out)
+	assert.Contains(t, string(out), "--- PASS", "without %v", without)
+}
+
+// The real loading path.
+func TestNVMLLoadsTheDriversLibrary(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("FAKE_NVML") == "" {
+		fakeDriver(t, t.Name(), fakeLibrary)
+		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetGraphicsRunningProcesses", "nvmlDeviceGetComputeRunningProcesses_v", "nvmlDeviceGetPowerUsage")
+		return
+	}
+	s, err := openNVML()
+	require.NoError(t, err)
+	defer s.Close()
+	first, err := s.Read()
+	require.NoError(t, err)
+	require.Len(t, first, 1)
+	assert.Zero(t, first[0].Energy)
+	second, err := s.Read()
+	require.NoError(t, err)
+	assert.Equal(t, []GPUReading{{Device: "GPU-fake", Energy: 5, PIDs: []int{4242}}}, second)
+}
+
+// A library older than the energy counter: to call what it lacks would end the process, beyond any recover.
+func TestNVMLOfAnOldDriver(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("FAKE_NVML") == "" {
+		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetTotalEnergyConsumption")
+		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetTotalEnergyConsumption", "RunningProcesses")
+		return
+	}
+	s, err := openNVML()
+	require.NoError(t, err)
+	defer s.Close()
+	for range 2 {
+		r, err := s.Read()
+		require.NoError(t, err)
+		require.Len(t, r, 1)
+	}
+}
+
+// A library that is no use, or whose driver is not loaded (9), is a reason and not the end of the process.
+func TestNVMLOfNoUse(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("FAKE_NVML") == "" {
+		fakeDriver(t, t.Name(), "int nothing;")
+		fakeDriver(t, t.Name(), fakeLibrary, "nvmlInit_v2")
+		fakeDriver(t, t.Name(), fakeLibrary, "nvmlErrorString")
+		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage")
+		fakeDriver(t, t.Name(), strings.Replace(fakeLibrary, "nvmlInit_v2(void) { return 0; }", "nvmlInit_v2(void) { return 9; }", 1))
+		fakeDriver(t, t.Name(), strings.Replace(fakeLibrary, "{ *n = 1; return 0; }", "{ *n = 0; return 0; }", 1))
+		return
+	}
+	s, err := openNVML()
+	assert.Nil(t, s)
+	require.ErrorIs(t, err, ErrNoData)
+	assert.NotEqual(t, ErrNoData.Error(), reason(err))
+	_, _, gpu, findings := choose(t.TempDir(), t.TempDir())
+	assert.Nil(t, gpu)
+	assert.NotEmpty(t, finding(t, findings, GPU, "nvml").Detail)
 }
 
 // A machine without a driver is the normal case.
@@ -112,7 +164,7 @@ func newMockLibrary() *mockLibrary {
 func TestNVMLCounter(t *testing.T) {
 	t.Parallel()
 	m := newMockLibrary()
-	s, err := newNVML(m)
+	s, err := newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
 	require.NoError(t, err)
 	read := func(counter uint64) float64 {
 		m.counter = counter
@@ -137,13 +189,43 @@ func TestNVMLCounter(t *testing.T) {
 	m.counterRet = nvml.SUCCESS
 	assert.Zero(t, read(9000), "it is back, and counts from here")
 	assert.InDelta(t, 1, read(10000), 1e-9)
+
+	m.handleRet = nvml.ERROR_GPU_IS_LOST
+	_, err = s.Read()
+	assert.Error(t, err)
+	m.handleRet = nvml.SUCCESS
+	assert.Zero(t, read(20000), "likewise when not even its handle could be had")
+}
+
+// One device that fails takes nothing from the others.
+func TestNVMLOneOfTwoFails(t *testing.T) {
+	t.Parallel()
+	m, lost := newMockLibrary(), newMockLibrary()
+	lost.counterRet = nvml.ERROR_GPU_IS_LOST
+	good, bad := m.DeviceGetHandleByIndexFunc, lost.DeviceGetHandleByIndexFunc
+	m.DeviceGetCountFunc = func() (int, nvml.Return) { return 2, nvml.SUCCESS }
+	m.DeviceGetHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {
+		if i == 0 {
+			return bad(i)
+		}
+		return good(i)
+	}
+	s, err := newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
+	require.NoError(t, err)
+	for i := range uint64(3) {
+		m.counter = 1000 * i
+		r, err := s.Read()
+		assert.ErrorContains(t, err, "device 0")
+		require.Len(t, r, 1)
+		assert.InDelta(t, float64(min(i, 1)), r[0].Energy.Joules(), 1e-9)
+	}
 }
 
 func TestNVMLPower(t *testing.T) {
 	t.Parallel()
 	m := newMockLibrary()
 	m.counterRet, m.power = nvml.ERROR_NOT_SUPPORTED, 70_000
-	s, err := newNVML(m)
+	s, err := newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
 	require.NoError(t, err)
 	now := time.Now()
 	s.now = func() time.Time { return now }
@@ -158,12 +240,12 @@ func TestNVMLPower(t *testing.T) {
 func TestNVMLThatPanics(t *testing.T) {
 	t.Parallel()
 	m := newMockLibrary()
-	s, err := newNVML(m)
+	s, err := newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
 	require.NoError(t, err)
 	m.DeviceGetCountFunc = func() (int, nvml.Return) { panic("undefined symbol") }
 	_, err = s.Read()
 	assert.Error(t, err)
 	m.InitFunc = func() nvml.Return { panic("undefined symbol") }
-	_, err = newNVML(m)
+	_, err = newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
 	assert.ErrorIs(t, err, ErrNoData)
 }

@@ -1,14 +1,20 @@
 package meter
 
-// ramModel reckons memory's power by its use: measured DRAM replaces it where there is any.
+// newRAMModel reckons memory's power by its use: measured DRAM replaces it where there is any.
+func newRAMModel() Sensor { return ramModel{} }
+
 type ramModel struct{}
 
-// wattsPerGiB is Cloud Carbon Footprint's: the mean of two makers' figures for their modules. A module of "8 GB" holds
-// 8 GiB, and so do the clouds' instances that the figure is used for.
+// wattsPerGiB is Cloud Carbon Footprint's (its methodology, "Memory"): the mean of Crucial's 0.375 W and Micron's
+// 0.4083 W per GB of their modules. A module's capacity is binary, its "8 GB" are 8 GiB, and so are the clouds'
+// instances' that the figure is used for.
 const wattsPerGiB Power = 0.392
 
+// ramBounds: makers' figures differ little, but by speed, ranks and how busy a module is.
+var ramBounds = Bounds{Low: 1 / 1.5, High: 1.5}
+
 func (ramModel) Method() string { return "model:resident" }
-func (ramModel) Bounds() Bounds { return archBounds }
+func (ramModel) Bounds() Bounds { return ramBounds }
 
 // Read is Sensor's.
 func (ramModel) Read(l Load) (Energy, error) {

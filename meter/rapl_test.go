@@ -57,9 +57,23 @@ func TestRAPLLayouts(t *testing.T) {
 		"nested zones listed at the top, too": {map[string]zone{
 			"intel-rapl:0": {"package-0", "100"}, "intel-rapl:0/intel-rapl:0:0": {"dram", "10"}, "intel-rapl:0:0": {"dram", "10"},
 		}, "package-0", "dram"},
-		"flat DRAM":             {map[string]zone{"intel-rapl:0": {"package-0", "100"}, "intel-rapl:1": {"dram", "10"}}, "package-0", "dram"},
-		"mirrored die":          {map[string]zone{"intel-rapl:0": {"package-0-die-0", "100"}, "intel-rapl:1": {"package-0-die-1", "100"}}, "package-0-die-0", ""},
-		"two dies":              {map[string]zone{"intel-rapl:0": {"package-0-die-0", "100"}, "intel-rapl:1": {"package-0-die-1", "101"}}, "package-0-die-0, package-0-die-1", ""},
+		"flat DRAM":                     {map[string]zone{"intel-rapl:0": {"package-0", "100"}, "intel-rapl:1": {"dram", "10"}}, "package-0", "dram"},
+		"mirrored die":                  {map[string]zone{"intel-rapl:0": {"package-0-die-0", "100"}, "intel-rapl:1": {"package-0-die-1", "100"}}, "package-0-die-0", ""},
+		"two dies":                      {map[string]zone{"intel-rapl:0": {"package-0-die-0", "100"}, "intel-rapl:1": {"package-0-die-1", "101"}}, "package-0-die-0, package-0-die-1", ""},
+		"more zones than ten":           {map[string]zone{"intel-rapl:2": {"package-2", "1"}, "intel-rapl:10": {"package-10", "2"}}, "package-10, package-2", ""},
+		"a psys whose name sorts first": {map[string]zone{"intel-rapl:0": {"psys", "9"}, "intel-rapl:1": {"package-0", "1"}}, "package-0", ""},
+		"two packages at the same value": {map[string]zone{
+			"intel-rapl:0": {"package-0", "100"}, "intel-rapl:1": {"package-1", "100"}}, "package-0, package-1", ""},
+		"dies of two packages at the same value": {map[string]zone{
+			"intel-rapl:0": {"package-0-die-0", "100"}, "intel-rapl:1": {"package-1-die-0", "100"}}, "package-0-die-0, package-1-die-0", ""},
+		"a mirrored die with its memory": {map[string]zone{
+			"intel-rapl:0": {"package-0-die-0", "100"}, "intel-rapl:0/intel-rapl:0:0": {"dram", "10"},
+			"intel-rapl:1": {"package-0-die-1", "100"}, "intel-rapl:1/intel-rapl:1:0": {"dram", "10"},
+		}, "package-0-die-0", "dram"},
+		"memory of two packages at the same value": {map[string]zone{
+			"intel-rapl:0": {"package-0", "100"}, "intel-rapl:0/intel-rapl:0:0": {"dram", "10"},
+			"intel-rapl:1": {"package-1", "200"}, "intel-rapl:1/intel-rapl:1:0": {"dram", "10"},
+		}, "package-0, package-1", "dram, dram"},
 		"nothing":               {nil, "", ""},
 		"no package":            {map[string]zone{"intel-rapl:0": {"psys", "1"}}, "", ""},
 		"unreadable":            {map[string]zone{"intel-rapl:0": {"package-0", "unreadable"}}, "", ""},
@@ -74,11 +88,11 @@ func TestRAPLLayouts(t *testing.T) {
 			continue
 		}
 		require.NoError(t, err, name)
-		assert.Equal(t, c.packages, packages.(*rapl).names(), name)
+		assert.Equal(t, c.packages, packages.(*raplSum).names(), name)
 		if c.dram == "" {
 			assert.Nil(t, dram, name)
 		} else {
-			assert.Equal(t, c.dram, dram.(*rapl).names(), name)
+			assert.Equal(t, c.dram, dram.(*raplSum).names(), name)
 		}
 	}
 }
@@ -118,14 +132,121 @@ func TestRAPLCounters(t *testing.T) {
 	assert.InDelta(t, 1, e, 1e-9, "it counts from where it went back to")
 
 	gone := filepath.Join(root, "class", "powercap", "intel-rapl:1", "energy_uj")
-	require.NoError(t, os.Remove(gone))
-	_, err = read()
-	assert.Error(t, err, "a zone that disappears")
+	vanish(t, gone)
+	for range 2 {
+		_, err = read()
+		assert.ErrorContains(t, err, gone, "a zone that disappears is named")
+	}
 	set(t, root, "intel-rapl:1", 9_000_000)
 	_, err = read()
-	require.NoError(t, err)
+	assert.ErrorContains(t, err, "it is back", "the interval has no beginning: a part of the machine must not pass for the whole")
+	set(t, root, "intel-rapl:0", 2_250_000)
 	set(t, root, "intel-rapl:1", 9_500_000)
 	e, err = read()
 	require.NoError(t, err)
-	assert.InDelta(t, 0.5, e, 1e-9, "it is back, and what it counted meanwhile is not the next interval's")
+	assert.InDelta(t, 0.75, e, 1e-9, "what the zones counted meanwhile is not the next interval's")
+}
+
+// vanish takes a counter away as sysfs does when the module is unloaded: a file that is open fails, too.
+func vanish(t *testing.T, path string) {
+	t.Helper()
+	require.NoError(t, os.Truncate(path, 0))
+	require.NoError(t, os.Remove(path))
+}
+
+// A zone that could not be read even once, at start-up, must not make the first interval look whole.
+func TestRAPLFirstReadingFails(t *testing.T) {
+	t.Parallel()
+	root := powercap(t, map[string]zone{"intel-rapl:0": {"package-0", "0"}, "intel-rapl:1": {"package-1", "0"}})
+	s, _, err := openRAPL(root)
+	require.NoError(t, err)
+	vanish(t, filepath.Join(root, "class", "powercap", "intel-rapl:1", "energy_uj"))
+	_, err = s.Read(Load{})
+	require.Error(t, err)
+	set(t, root, "intel-rapl:0", 1_000_000)
+	set(t, root, "intel-rapl:1", 1_000_000)
+	_, err = s.Read(Load{Elapsed: time.Second})
+	require.Error(t, err)
+	set(t, root, "intel-rapl:1", 2_000_000)
+	e, err := s.Read(Load{Elapsed: time.Second})
+	require.NoError(t, err)
+	assert.InDelta(t, 1, e.Joules(), 1e-9)
+}
+
+// The power that a wrap would mean tells a wrap from a counter that went back.
+func TestRAPLWrapIsPlausible(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		last, now, wrapAt uint64
+		elapsed           time.Duration
+		joules            float64 // 0: an error
+	}{
+		"no wrap":                     {1_000_000, 3_000_000, wrapAt, time.Second, 2},
+		"standing still":              {5, 5, wrapAt, time.Second, 0},
+		"a wrap at 100 W":             {wrapAt - 60_000_000, 40_000_000, wrapAt, time.Second, 100},
+		"a wrap to nought":            {wrapAt - 1_000_000, 0, wrapAt, time.Second, 1},
+		"just under 1 kW":             {wrapAt, 999_000_000, wrapAt, time.Second, 999},
+		"over 1 kW":                   {wrapAt, 1_001_000_000, wrapAt, time.Second, -1},
+		"the same over two seconds":   {wrapAt, 1_001_000_000, wrapAt, 2 * time.Second, 1001},
+		"back by a little":            {5_000_000, 4_999_999, wrapAt, time.Second, -1},
+		"no time passed":              {wrapAt, 1, wrapAt, 0, -1},
+		"a range that is too small":   {2_000_000, 1_000_000, 1_500_000, time.Hour, -1},
+		"no range":                    {2_000_000, 1_000_000, 0, time.Hour, -1},
+		"a range of a narrow counter": {65_000_000_000, 500_000_000, 65_532_610_987, time.Minute, 1032.610987},
+	} {
+		path := filepath.Join(t.TempDir(), "energy_uj")
+		require.NoError(t, os.WriteFile(path, []byte(strconv.FormatUint(c.now, 10)), 0o644))
+		z := raplZone{path: path, wrapAt: c.wrapAt, last: c.last, state: raplCounting}
+		e, err := z.read(Load{Elapsed: c.elapsed})
+		if c.joules < 0 {
+			assert.ErrorContains(t, err, "went back", name)
+			assert.Zero(t, e, name)
+		} else {
+			require.NoError(t, err, name)
+			assert.InDelta(t, c.joules, e.Joules(), 1e-6, name)
+		}
+		require.NoError(t, os.WriteFile(path, []byte(strconv.FormatUint(c.now+7_000_000, 10)), 0o644))
+		e, err = z.read(Load{Elapsed: time.Second})
+		require.NoError(t, err, name)
+		assert.InDelta(t, 7, e.Joules(), 1e-6, "%s: the next interval is whole", name)
+	}
+}
+
+// Two dies that show one counter are counted once, for as long as they do.
+func TestRAPLMirroredDie(t *testing.T) {
+	t.Parallel()
+	root := powercap(t, map[string]zone{"intel-rapl:0": {"package-0-die-0", "100"}, "intel-rapl:1": {"package-0-die-1", "100"}})
+	s, _, err := openRAPL(root)
+	require.NoError(t, err)
+	read := func(die0, die1 uint64) float64 {
+		set(t, root, "intel-rapl:0", die0)
+		set(t, root, "intel-rapl:1", die1)
+		e, err := s.Read(Load{Elapsed: time.Second})
+		require.NoError(t, err)
+		return e.Joules()
+	}
+	assert.Zero(t, read(100, 100))
+	assert.InDelta(t, 2, read(2_000_100, 2_000_100), 1e-9, "one counter shown twice")
+	assert.InDelta(t, 3+4, read(5_000_100, 6_000_100), 1e-9, "two counters that stood at the same value by chance")
+	assert.InDelta(t, 1+2, read(6_000_100, 8_000_100), 1e-9)
+	assert.InDelta(t, 2+0, read(8_000_100, 8_000_100), 1e-9, "they stay two")
+}
+
+// An error names the file, and what can be read of the other component stays.
+func TestRAPLPartly(t *testing.T) {
+	t.Parallel()
+	packages, dram, err := openRAPL(powercap(t, map[string]zone{
+		"intel-rapl:0": {"package-0", "100"}, "intel-rapl:0/intel-rapl:0:0": {"dram", "unreadable"},
+	}))
+	assert.NotNil(t, packages, "memory that cannot be read does not take the packages away")
+	assert.Nil(t, dram)
+	require.ErrorIs(t, err, ErrNoData)
+	assert.ErrorContains(t, err, filepath.Join("intel-rapl:0:0", "energy_uj"))
+
+	packages, dram, err = openRAPL(powercap(t, map[string]zone{"intel-rapl:0": {"package-0", "garbage"}, "intel-rapl:1": {"dram", "10"}}))
+	assert.Nil(t, packages)
+	assert.NotNil(t, dram)
+	require.ErrorIs(t, err, ErrNoData)
+	assert.ErrorContains(t, err, filepath.Join("intel-rapl:0", "energy_uj"))
+	assert.ErrorContains(t, err, "garbage")
 }
