@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -210,15 +211,51 @@ func TestServeStartsItsOwnServer(t *testing.T) {
 		}
 	}
 	require.NotEmpty(t, upstream)
+	assert.Greater(t, len(processesIn(t, p.cmd.Dir)), 2, "the proxy, the server and its worker")
 	p.stop()
 	_, err := net.DialTimeout("tcp", strings.TrimPrefix(upstream, "http://"), time.Second)
 	assert.Error(t, err, "the server ended with the proxy")
+	eventually(t, "no process is left", func() bool { return len(processesIn(t, p.cmd.Dir)) == 0 })
 }
 
+// Even a proxy that is killed leaves no server behind, which would hold the database.
+func TestAKilledProxyLeavesNoServer(t *testing.T) {
+	t.Parallel()
+	env, _, _ := setup(t)
+	p := startProxyAt(t, []string{"PATH=" + filepath.Dir(env.MLflow()) + ":" + os.Getenv("PATH")}) // with its background jobs
+	assert.Greater(t, len(processesIn(t, p.cmd.Dir)), 2)
+	require.NoError(t, p.cmd.Process.Kill())
+	eventually(t, "no process is left", func() bool { return len(processesIn(t, p.cmd.Dir)) == 0 })
+	<-p.exited
+	assert.Equal(t, -1, p.code, "it was killed")
+	p.code = 0 // as it should be
+}
+
+// processesIn lists the processes that were started in a folder, as those of a server are, wherever they hang now.
+func processesIn(t *testing.T, dir string) []string {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("no /proc to find processes in")
+	}
+	dir, err := filepath.EvalSymlinks(dir)
+	require.NoError(t, err)
+	links, err := filepath.Glob("/proc/[0-9]*/cwd")
+	require.NoError(t, err)
+	var found []string
+	for _, link := range links {
+		if cwd, err := os.Readlink(link); err == nil && cwd == dir {
+			found = append(found, link)
+		}
+	}
+	return found
+}
+
+// The environment is there by now, so the demo works without a network.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	setup(t)
-	code, out, errs := command(t, nil, "demo", "--exit", "--listen", "127.0.0.1:0", "--admin-listen", "", "--state-dir", t.TempDir(), "--location", "BE")
+	offline := []string{"HTTP_PROXY=http://127.0.0.1:1", "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=127.0.0.1,localhost", "PIP_NO_INDEX=1"}
+	code, out, errs := command(t, offline, "demo", "--exit", "--listen", "127.0.0.1:0", "--admin-listen", "", "--state-dir", t.TempDir(), "--location", "BE")
 	require.Zero(t, code, "%s\n%s", out, errs)
 	for _, name := range []string{"logistic-regression", "random-forest", "neural-network"} {
 		assert.Regexp(t, fmt.Sprintf(`%s +0\.9\d+ +\S*\d\S* +\S*\d\S* +\S*\d\S* +\S*\d\S* +\S+ +measured`, name), out)

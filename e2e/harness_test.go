@@ -258,19 +258,28 @@ func call(t *testing.T, method, target, body string) (int, string) {
 	return res.StatusCode, string(answer)
 }
 
+// series reads all values of /metrics at one moment, by name and labels.
+func (p *proxy) series() map[string]float64 {
+	p.t.Helper()
+	_, text := call(p.t, http.MethodGet, p.admin+"/metrics", "")
+	all := map[string]float64{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
+			v, err := strconv.ParseFloat(line[i+1:], 64)
+			require.NoError(p.t, err)
+			all[line[:i]] = v
+		}
+	}
+	return all
+}
+
 // metric reads one value of /metrics.
 func (p *proxy) metric(series string) float64 {
 	p.t.Helper()
-	_, text := call(p.t, http.MethodGet, p.admin+"/metrics", "")
-	for line := range strings.Lines(text) {
-		if value, ok := strings.CutPrefix(line, series+" "); ok {
-			v, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			require.NoError(p.t, err)
-			return v
-		}
-	}
-	p.t.Fatalf("no %s in /metrics", series)
-	return 0
+	v, ok := p.series()[series]
+	require.True(p.t, ok, "no %s in /metrics", series)
+	return v
 }
 
 // eventually waits for a condition.

@@ -91,7 +91,9 @@ func TestFailedAndKilled(t *testing.T) {
 	for scenario, status := range map[string]string{"fails": "FAILED", "killed": "KILLED"} {
 		r := of(t, p.run(scenario)["run"])
 		assert.Equal(t, status, r.Status)
-		figures(t, r)
+		m := figures(t, r)
+		assert.NotContains(t, m, "accuracy_per_emission", "no accuracy, no ratio")
+		assert.NotContains(t, r.Tags, "emissions.accuracy_key")
 	}
 }
 
