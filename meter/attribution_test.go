@@ -237,22 +237,23 @@ func TestMachineScopeSharesWhatNoTreeClaims(t *testing.T) {
 	m.conserved(a, b, c)
 }
 
-func TestGPUGoesToWhoHoldsMemoryOnIt(t *testing.T) {
+func TestGPUGoesToWhoKeepsItBusy(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
 	a := m.begin("a", "", m.fork(100, 50, "python"))
 	m.fork(101, 100, "worker")
 	b := m.begin("b", "", m.fork(200, 50, "python"))
 	m.gpu.readings = []GPUReading{
-		{Device: "0", Energy: 100, PIDs: []int{100, 101}},
-		{Device: "1", Energy: 60, PIDs: []int{101, 200, 999}},
+		{Device: "0", Energy: 100, Processes: []GPUProcess{{PID: 100}, {PID: 101}}},
+		{Device: "1", Energy: 60, Processes: []GPUProcess{{PID: 101, Busy: 0.5, Memory: 1}, {PID: 200, Busy: 0.25}, {PID: 999, Busy: 0.25, Memory: 9}}},
+		{Device: "3", Energy: 80, Processes: []GPUProcess{{PID: 200, Memory: 3}, {PID: 999, Memory: 1}}},
 		{Device: "2", Energy: 7},
 	}
 	m.sleep()
 	ra, rb := a.Record(), b.Record()
-	assert.InDelta(t, 130, ra.Energy()[GPU].Joules(), 1e-9)
-	assert.InDelta(t, 30, rb.Energy()[GPU].Joules(), 1e-9)
-	assert.InDelta(t, 7, m.meter.Totals().Rest[GPU].Joules(), 1e-9)
+	assert.InDelta(t, 100+30, ra.Energy()[GPU].Joules(), 1e-9)
+	assert.InDelta(t, 15+60, rb.Energy()[GPU].Joules(), 1e-9, "by work where there is some, else by memory")
+	assert.InDelta(t, 7+15+20, m.meter.Totals().Rest[GPU].Joules(), 1e-9)
 	m.conserved(a, b)
 }
 

@@ -51,10 +51,10 @@ func (f *fakeSensor) Read(l Load) (Energy, error) {
 
 type fakeGPU struct{ readings []GPUReading }
 
-func (f *fakeGPU) Method() string              { return "fake" }
-func (f *fakeGPU) Bounds() Bounds              { return Bounds{Low: 0.9, High: 1.1} }
-func (f *fakeGPU) Close()                      {}
-func (f *fakeGPU) Read() ([]GPUReading, error) { return f.readings, nil }
+func (f *fakeGPU) Method() string                  { return "fake" }
+func (f *fakeGPU) Bounds() Bounds                  { return Bounds{Low: 0.9, High: 1.1} }
+func (f *fakeGPU) Close()                          {}
+func (f *fakeGPU) Read(Load) ([]GPUReading, error) { return f.readings, nil }
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()

@@ -95,7 +95,7 @@ func (m *Meter) begin() {
 		}
 	}
 	if m.gpu != nil {
-		_, _ = m.gpu.Read()
+		_, _ = m.gpu.Read(load)
 	}
 }
 
@@ -308,9 +308,10 @@ func (m *Meter) sample() {
 	var devices []GPUReading
 	if m.gpu != nil {
 		var gpuErr error
-		devices, gpuErr = m.gpu.Read()
+		devices, gpuErr = m.gpu.Read(load)
 		for _, d := range devices {
 			e[GPU] += d.Energy
+			gpuErr = errors.Join(gpuErr, d.Err)
 		}
 		unread[GPU] = gpuErr != nil
 		m.report(GPU, gpuErr)

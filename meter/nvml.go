@@ -3,6 +3,7 @@
 package meter
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -72,7 +73,7 @@ func (s *nvmlSensor) Bounds() Bounds { return nvmlBounds }
 func (s *nvmlSensor) Close() { s.lib.Shutdown() }
 
 // Read is GPUSensor's.
-func (s *nvmlSensor) Read() (readings []GPUReading, err error) {
+func (s *nvmlSensor) Read(Load) (readings []GPUReading, err error) {
 	before := s.devices
 	s.devices = map[string]*nvmlDevice{} // one that fails now may come back, and then starts anew
 	defer func() {
@@ -84,16 +85,14 @@ func (s *nvmlSensor) Read() (readings []GPUReading, err error) {
 	if ret != nvml.SUCCESS {
 		return nil, fmt.Errorf("count the devices: %s", nvml.ErrorString(ret))
 	}
-	var failed []error
 	for i := range n {
 		r, err := s.readDevice(i, before)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("device %d: %w", i, err))
-			continue
+			r = GPUReading{Device: fmt.Sprint("device ", i), Err: err}
 		}
 		readings = append(readings, r)
 	}
-	return readings, errors.Join(failed...)
+	return readings, nil
 }
 
 func (s *nvmlSensor) readDevice(i int, before map[string]*nvmlDevice) (GPUReading, error) {
@@ -114,7 +113,7 @@ func (s *nvmlSensor) readDevice(i int, before map[string]*nvmlDevice) (GPUReadin
 		return GPUReading{}, errors.New(nvml.ErrorString(ret))
 	}
 	s.devices[uuid] = d
-	return GPUReading{Device: uuid, Energy: e, PIDs: s.holders(device)}, nil
+	return GPUReading{Device: uuid, Energy: e, Processes: s.holders(device)}, nil
 }
 
 // read returns the energy since the read before: by the counter (mJ, Volta and later), else by the power at this moment
@@ -149,14 +148,14 @@ func (d *nvmlDevice) read(device nvml.Device, calls nvmlCalls, now time.Time) (E
 
 // holders lists the processes that hold memory on a device, each once, by the host's pids. A list that cannot be had
 // is empty: the device's energy is known all the same, and is then nobody's.
-func (s *nvmlSensor) holders(device nvml.Device) []int {
-	var pids []int
+func (s *nvmlSensor) holders(device nvml.Device) []GPUProcess {
+	var holders []GPUProcess
 	add := func(processes []nvml.ProcessInfo, ret nvml.Return) {
 		if ret != nvml.SUCCESS {
 			return
 		}
 		for _, p := range processes {
-			pids = append(pids, int(p.Pid))
+			holders = append(holders, GPUProcess{PID: int(p.Pid), Memory: p.UsedGpuMemory})
 		}
 	}
 	if s.calls.compute {
@@ -165,6 +164,6 @@ func (s *nvmlSensor) holders(device nvml.Device) []int {
 	if s.calls.graphics {
 		add(device.GetGraphicsRunningProcesses())
 	}
-	slices.Sort(pids)
-	return slices.Compact(pids)
+	slices.SortFunc(holders, func(a, b GPUProcess) int { return cmp.Compare(a.PID, b.PID) })
+	return slices.CompactFunc(holders, func(a, b GPUProcess) bool { return a.PID == b.PID })
 }

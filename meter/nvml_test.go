@@ -72,13 +72,13 @@ func TestNVMLLoadsTheDriversLibrary(t *testing.T) {
 	s, err := openNVML()
 	require.NoError(t, err)
 	defer s.Close()
-	first, err := s.Read()
+	first, err := s.Read(Load{})
 	require.NoError(t, err)
 	require.Len(t, first, 1)
 	assert.Zero(t, first[0].Energy)
-	second, err := s.Read()
+	second, err := s.Read(Load{})
 	require.NoError(t, err)
-	assert.Equal(t, []GPUReading{{Device: "GPU-fake", Energy: 5, PIDs: []int{4242}}}, second)
+	assert.Equal(t, []GPUReading{{Device: "GPU-fake", Energy: 5, Processes: []GPUProcess{{PID: 4242, Memory: 1}}}}, second)
 }
 
 // A library older than the energy counter: to call what it lacks would end the process, beyond any recover.
@@ -93,7 +93,7 @@ func TestNVMLOfAnOldDriver(t *testing.T) {
 	require.NoError(t, err)
 	defer s.Close()
 	for range 2 {
-		r, err := s.Read()
+		r, err := s.Read(Load{})
 		require.NoError(t, err)
 		require.Len(t, r, 1)
 	}
@@ -161,6 +161,22 @@ func newMockLibrary() *mockLibrary {
 	return m
 }
 
+func pidsOf(r GPUReading) (pids []int) {
+	for _, p := range r.Processes {
+		pids = append(pids, p.PID)
+	}
+	return pids
+}
+
+// failure reads a sensor of one device and returns why that could not be read.
+func failure(s GPUSensor) error {
+	r, err := s.Read(Load{})
+	if err != nil || len(r) != 1 {
+		return err
+	}
+	return r[0].Err
+}
+
 func TestNVMLCounter(t *testing.T) {
 	t.Parallel()
 	m := newMockLibrary()
@@ -168,10 +184,10 @@ func TestNVMLCounter(t *testing.T) {
 	require.NoError(t, err)
 	read := func(counter uint64) float64 {
 		m.counter = counter
-		r, err := s.Read()
+		r, err := s.Read(Load{})
 		require.NoError(t, err)
 		require.Len(t, r, 1)
-		assert.Equal(t, []int{7}, r[0].PIDs)
+		assert.Equal(t, []int{7}, pidsOf(r[0]))
 		return r[0].Energy.Joules()
 	}
 	assert.Zero(t, read(1000))
@@ -179,20 +195,16 @@ func TestNVMLCounter(t *testing.T) {
 	assert.Zero(t, read(100), "the counter was reset")
 	assert.InDelta(t, 0.9, read(1000), 1e-9)
 	m.handleRet = nvml.ERROR_GPU_IS_LOST
-	r, err := s.Read()
-	assert.Error(t, err)
-	assert.Empty(t, r)
+	assert.ErrorContains(t, failure(s), "LOST")
 	m.handleRet = nvml.SUCCESS
 	m.counterRet = nvml.ERROR_GPU_IS_LOST
-	_, err = s.Read()
-	assert.Error(t, err)
+	assert.Error(t, failure(s))
 	m.counterRet = nvml.SUCCESS
 	assert.Zero(t, read(9000), "it is back, and counts from here")
 	assert.InDelta(t, 1, read(10000), 1e-9)
 
 	m.handleRet = nvml.ERROR_GPU_IS_LOST
-	_, err = s.Read()
-	assert.Error(t, err)
+	assert.Error(t, failure(s))
 	m.handleRet = nvml.SUCCESS
 	assert.Zero(t, read(20000), "likewise when not even its handle could be had")
 }
@@ -214,10 +226,12 @@ func TestNVMLOneOfTwoFails(t *testing.T) {
 	require.NoError(t, err)
 	for i := range uint64(3) {
 		m.counter = 1000 * i
-		r, err := s.Read()
-		assert.ErrorContains(t, err, "device 0")
-		require.Len(t, r, 1)
-		assert.InDelta(t, float64(min(i, 1)), r[0].Energy.Joules(), 1e-9)
+		r, err := s.Read(Load{})
+		require.NoError(t, err)
+		require.Len(t, r, 2)
+		assert.ErrorContains(t, r[0].Err, "LOST")
+		assert.NoError(t, r[1].Err)
+		assert.InDelta(t, float64(min(i, 1)), r[1].Energy.Joules(), 1e-9)
 	}
 }
 
@@ -229,10 +243,10 @@ func TestNVMLPower(t *testing.T) {
 	require.NoError(t, err)
 	now := time.Now()
 	s.now = func() time.Time { return now }
-	_, err = s.Read()
+	_, err = s.Read(Load{})
 	require.NoError(t, err)
 	now = now.Add(2 * time.Second)
-	r, err := s.Read()
+	r, err := s.Read(Load{})
 	require.NoError(t, err)
 	assert.InDelta(t, 140, r[0].Energy.Joules(), 1e-9, "devices before Volta have no counter")
 }
@@ -243,8 +257,7 @@ func TestNVMLThatPanics(t *testing.T) {
 	s, err := newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
 	require.NoError(t, err)
 	m.DeviceGetCountFunc = func() (int, nvml.Return) { panic("undefined symbol") }
-	_, err = s.Read()
-	assert.Error(t, err)
+	assert.Error(t, failure(s))
 	m.InitFunc = func() nvml.Return { panic("undefined symbol") }
 	_, err = newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
 	assert.ErrorIs(t, err, ErrNoData)

@@ -14,6 +14,8 @@ type Load struct {
 	Elapsed    time.Duration // since the reading before
 	Busy       time.Duration // CPU time that all processes and the kernel used in Elapsed, summed over the CPUs
 	MemoryUsed uint64        // bytes in use now (total less available)
+	Gap        bool          // so long without a reading that a power that is read now says nothing of the interval
+	Tracked    []int         // processes of the runs that go on
 }
 
 // Bounds is a method's known error, as factors on its value: the truth lies between Low x value and High x value.
@@ -30,22 +32,43 @@ type Sensor interface {
 	Read(Load) (Energy, error)
 }
 
-// GPUReading is one device's energy and who holds it.
+// GPUReading is one device's energy since the reading before, and who used it.
 type GPUReading struct {
-	Device string // UUID
-	Energy Energy // since the reading before; 0 on the first
-	PIDs   []int  // processes that hold memory on the device, in the host's numbering
+	Device    string // UUID, or the PCI address where there is none
+	Energy    Energy // 0 on the first reading
+	Processes []GPUProcess
+	Err       error // why the device could not be read this time; it may come back, and then counts from there
+}
+
+// GPUProcess is a process that holds memory on a device.
+type GPUProcess struct {
+	PID    int     // as the sensor's kernel driver numbers it: the host's
+	Busy   float64 // share of the interval for which the device's engines worked for it; 0 where that is not known
+	Memory uint64  // bytes held on the device; 0 where that is not known
 }
 
 // GPUSensor reads all devices of one vendor. It is used by one goroutine at a time.
 type GPUSensor interface {
+	// Method is the name for the tag emissions.method.gpu: "nvml", "amdgpu", ...
 	Method() string
+	// Bounds is the method's known error.
 	Bounds() Bounds
-	// Read returns a reading for each device that could be read, and an error that joins what failed on the others.
-	// Devices that fail are not in the readings; they may come back.
-	Read() ([]GPUReading, error)
+	// Read returns a reading for each device. Of one that cannot be read only Device and Err are set. The error is for
+	// a driver that answers nothing at all.
+	Read(Load) ([]GPUReading, error)
 	// Close releases the library.
 	Close()
+}
+
+// WallSensor reads what the whole machine draws, by a meter of its own.
+type WallSensor interface {
+	// Method is the name for the tag emissions.method.wall: "acpi", "line".
+	Method() string
+	// Bounds is the method's known error.
+	Bounds() Bounds
+	// Read returns the machine's energy since the Read before, given what the components' sensors read in the same
+	// interval. The first Read of a meter may return 0.
+	Read(components Energy, l Load) (Energy, error)
 }
 
 // Finding is one line of doctor: a sensor, and whether it can be used here.

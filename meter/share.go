@@ -7,7 +7,7 @@ import (
 // share divides a reading of the sensors among the sessions and returns the rest, which is nobody's. What it gives to
 // sessions that are inside no other, and the rest, add up to the reading.
 //
-// CPU energy goes by CPU time, memory's by resident memory, a device's to those who hold memory on it, in equal parts.
+// CPU energy goes by CPU time, memory's by resident memory, a device's by the time that it worked for each process.
 // Idle power is thereby carried by those who use the machine, and a neighbour never adds to a run: it takes a part of
 // the idle power over.
 func (m *Meter) share(e Energies, load Load, devices []GPUReading, give func(*Session, Energies)) (rest Energies) {
@@ -36,14 +36,10 @@ func (m *Meter) share(e Energies, load Load, devices []GPUReading, give func(*Se
 		memory += p.memory
 	}
 	for _, d := range devices {
-		roots := map[*process]bool{}
-		for _, pid := range d.PIDs {
-			if root := m.trees.root(pid); root != nil {
-				roots[root] = true
+		for i, weight := range d.weights() {
+			if root := m.trees.root(d.Processes[i].PID); root != nil {
+				at(root).gpu += d.Energy * Energy(weight)
 			}
-		}
-		for root := range roots {
-			at(root).gpu += d.Energy / Energy(len(roots))
 		}
 	}
 	// The machine's counter has coarser ticks than a process's clock, and pages shared after a fork are resident in
@@ -76,6 +72,29 @@ func (m *Meter) share(e Energies, load Load, devices []GPUReading, give func(*Se
 		rest = Energies{}
 	}
 	return rest
+}
+
+// weights returns each process's part of a device's energy; they add up to 1, unless there is no process. The device's
+// idle power is carried by those who keep it busy. While nobody does, those who hold memory on it keep it from sleeping.
+func (d GPUReading) weights() []float64 {
+	for _, of := range []func(GPUProcess) float64{
+		func(p GPUProcess) float64 { return p.Busy },
+		func(p GPUProcess) float64 { return float64(p.Memory) },
+		func(GPUProcess) float64 { return 1 },
+	} {
+		weights, sum := make([]float64, len(d.Processes)), 0.0
+		for i, p := range d.Processes {
+			weights[i] = max(0, of(p))
+			sum += weights[i]
+		}
+		if sum > 0 {
+			for i := range weights {
+				weights[i] /= sum
+			}
+			return weights
+		}
+	}
+	return nil
 }
 
 // split divides energy among sessions of the same process: equally among those that are not inside another of them,
