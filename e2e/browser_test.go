@@ -15,6 +15,7 @@ import (
 
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -37,7 +38,7 @@ func chromium(t *testing.T) (context.Context, func() []string) {
 	// A browser newer than this library sends events that it cannot read, and need not.
 	ctx, cancel = chromedp.NewContext(ctx, chromedp.WithErrorf(func(string, ...any) {}))
 	t.Cleanup(cancel)
-	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel = context.WithTimeout(ctx, 4*time.Minute)
 	t.Cleanup(cancel)
 	var mu sync.Mutex
 	var lines []string
@@ -119,6 +120,30 @@ func TestPagesInABrowser(t *testing.T) {
 	t.Logf("errors of the server's own pages: %q", direct)
 }
 
+// rename adds to a run's name on its page. The page draws itself anew whenever metrics come in, which may close a menu
+// that is just being opened: so each try is short, and begins with a click again.
+func rename(t *testing.T, ctx context.Context, addition string) {
+	t.Helper()
+	const field = `[data-testid="rename-modal-input"]`
+	var err error
+	for range 12 {
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err = chromedp.Run(try,
+			chromedp.Click(`[data-testid="overflow-menu-trigger"]`, chromedp.ByQuery),
+			chromedp.Click(`[data-testid="overflow-rename-button"]`, chromedp.ByQuery),
+			chromedp.WaitVisible(field, chromedp.ByQuery))
+		cancel()
+		if err == nil {
+			break
+		}
+		_ = chromedp.Run(ctx, chromedp.KeyEvent(kb.Escape))
+	}
+	require.NoError(t, err, "the dialogue opens")
+	require.NoError(t, chromedp.Run(ctx,
+		chromedp.SendKeys(field, addition, chromedp.ByQuery),
+		chromedp.Click(`.du-bois-light-modal .du-bois-light-btn-primary`, chromedp.ByQuery)))
+}
+
 // A rename done in MLflow's pages goes through, and ends nothing. With E2E_SCREENSHOTS=DIR the pages are kept as pictures.
 func TestRenameInABrowser(t *testing.T) {
 	p := startProxy(t)
@@ -134,13 +159,8 @@ func TestRenameInABrowser(t *testing.T) {
 		require.NoError(t, chromedp.Run(ctx, chromedp.Navigate(base+experiment+"/runs/"+run), shows("emission_per_10_inferences"), chromedp.CaptureScreenshot(&png)))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "run.png"), png, 0o644))
 	}
-	require.NoError(t, chromedp.Run(ctx,
-		chromedp.Navigate(base+of(t, running).ExperimentID+"/runs/"+running), shows(of(t, running).Name),
-		chromedp.Click(`[data-testid="overflow-menu-trigger"]`, chromedp.ByQuery),
-		chromedp.Click(`[data-testid="overflow-rename-button"]`, chromedp.ByQuery),
-		chromedp.SendKeys(`[data-testid="rename-modal-input"]`, " renamed in the browser", chromedp.ByQuery),
-		chromedp.Click(`.du-bois-light-modal .du-bois-light-btn-primary`, chromedp.ByQuery),
-	))
+	require.NoError(t, chromedp.Run(ctx, chromedp.Navigate(base+of(t, running).ExperimentID+"/runs/"+running), shows(of(t, running).Name)))
+	rename(t, ctx, " renamed in the browser")
 	eventually(t, "the new name", func() bool { return strings.Contains(of(t, running).Name, "renamed in the browser") })
 	assert.Equal(t, "RUNNING", of(t, running).Status)
 	assert.Equal(t, 1.0, p.metric("emissions_running_sessions"))

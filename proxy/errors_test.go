@@ -1,0 +1,50 @@
+package proxy
+
+import (
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The proxy's own answers are in MLflow's form, so that clients print what is wrong.
+func TestErrorsAreInMLflowsForm(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	nobody := "http://" + l.Addr().String()
+	require.NoError(t, l.Close())
+	var failures atomic.Int32
+	front := forwardToURL(t, nobody, func(c *forwardConfig) { c.OnUpstreamError = func(error) { failures.Add(1) } })
+	res := do(t, "GET", front+"/api/2.0/mlflow/runs/get?run_id=secret", nil, nil)
+	assert.Equal(t, http.StatusBadGateway, res.StatusCode)
+	var e struct {
+		Code    string `json:"error_code"`
+		Message string `json:"message"`
+	}
+	require.NoError(t, json.NewDecoder(res.Body).Decode(&e))
+	assert.Equal(t, "TEMPORARILY_UNAVAILABLE", e.Code)
+	assert.Contains(t, e.Message, "--upstream")
+	assert.NotContains(t, e.Message, "secret")
+	assert.EqualValues(t, 1, failures.Load())
+
+	front = forwardToURL(t, nobody, func(c *forwardConfig) { c.Transport = failingTransport{} })
+	res = do(t, "GET", front, nil, nil)
+	assert.Equal(t, http.StatusGatewayTimeout, res.StatusCode)
+	assert.Contains(t, raw(t, front, "CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\nConnection: close\r\n\r\n"), "HTTP/1.1 400")
+}
+
+type failingTransport struct{}
+
+func (failingTransport) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, &net.OpError{Op: "read", Err: errTimeout{errors.New("i/o timeout")}}
+}
+
+type errTimeout struct{ error }
+
+func (errTimeout) Timeout() bool { return true }
