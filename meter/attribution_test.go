@@ -344,7 +344,7 @@ func TestASensorThatFailsIsNotHidden(t *testing.T) {
 	m.run(100, 100)
 	m.sleep()
 	r := s.Record()
-	assert.Equal(t, time.Second, r.Unread[CPU])
+	assert.Equal(t, time.Second, r.Gaps[CPU].For)
 	assert.InDelta(t, 50, r.Energy()[CPU].Joules(), 1e-9)
 	m.conserved(s)
 }

@@ -2,52 +2,87 @@ package meter
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 )
 
+// chosen are the sensors of a machine.
+type chosen struct {
+	cpu, ram Sensor
+	gpus     []GPUSensor
+	wall     WallSensor
+	findings []Finding
+}
+
 // choose opens the best sensor for each component. Every one that is passed over leaves a finding with its reason, and
-// with what would open it where something would; gpu is nil where there is none.
-func choose(procfs, sysfs string) (cpu, ram Sensor, gpu GPUSensor, findings []Finding) {
+// with what would open it where something would.
+func choose(procfs, sysfs string, psys bool, line Line) *chosen {
+	c := &chosen{}
+	c.chooseCPUAndRAM(procfs, sysfs)
+	c.chooseGPUs(sysfs)
+	if line.known() {
+		c.wall = wallLine{line}
+		c.used(Machine, c.wall)
+	}
+	return c
+}
+
+// used notes a sensor that is used.
+func (c *chosen) used(of Component, s interface {
+	Method() string
+	Bounds() Bounds
+}) {
+	f := Finding{Component: of, Method: s.Method(), Used: true, Bounds: s.Bounds()}
+	if d, ok := s.(detailed); ok {
+		f.Detail = d.Detail()
+	}
+	c.findings = append(c.findings, f)
+}
+
+// passed notes one that is not, and why.
+func (c *chosen) passed(of Component, method string, err error, remedy string) {
+	c.findings = append(c.findings, Finding{Component: of, Method: method, Detail: reason(err), Remedy: remedy})
+}
+
+func (c *chosen) chooseCPUAndRAM(procfs, sysfs string) {
 	packages, dram, raplErr := openRAPL(sysfs)
 	if packages != nil {
-		cpu = packages
-		findings = append(findings, Finding{Component: CPU, Method: "rapl", Used: true, Detail: packages.(*raplSum).names(), Bounds: packages.Bounds()})
+		c.cpu = packages
 	} else {
-		findings = append(findings, Finding{Component: CPU, Method: "rapl", Detail: reason(raplErr), Remedy: raplRemedy(raplErr)})
+		c.passed(CPU, "rapl", raplErr, raplRemedy(raplErr))
 		model, err := openCPUModel(procfs, sysfs)
-		if err == nil {
-			cpu = model
-			findings = append(findings, model.passedOver...)
-			findings = append(findings, Finding{Component: CPU, Method: model.Method(), Used: true, Detail: model.detail, Bounds: model.Bounds()})
+		if err != nil {
+			c.passed(CPU, "model", err, "")
 		} else {
-			findings = append(findings, Finding{Component: CPU, Method: "model", Detail: reason(err)})
+			c.cpu = model
+			c.findings = append(c.findings, model.passedOver...)
 		}
 	}
-
+	if c.cpu != nil {
+		c.used(CPU, c.cpu)
+	}
 	if dram != nil {
-		ram = dram
-		findings = append(findings, Finding{Component: RAM, Method: "rapl", Used: true, Detail: dram.(*raplSum).names(), Bounds: dram.Bounds()})
+		c.ram = dram
 	} else {
-		skipped := Finding{Component: RAM, Method: "rapl", Detail: "this CPU counts no DRAM"}
-		if raplErr != nil {
-			skipped.Detail, skipped.Remedy = reason(raplErr), raplRemedy(raplErr)
+		if raplErr == nil {
+			raplErr = errors.New("this CPU counts no DRAM")
 		}
-		ram = newRAMModel()
-		findings = append(findings, skipped,
-			Finding{Component: RAM, Method: ram.Method(), Used: true, Detail: fmt.Sprintf("%.3f W per GiB in use", wattsPerGiB), Bounds: ram.Bounds()})
+		c.passed(RAM, "rapl", raplErr, raplRemedy(raplErr))
+		c.ram = newRAMModel()
 	}
+	c.used(RAM, c.ram)
+}
 
-	gpu, err := openNVML()
+func (c *chosen) chooseGPUs(sysfs string) {
+	nvidia, err := openNVML()
 	if err != nil {
-		findings = append(findings, Finding{Component: GPU, Method: "nvml", Detail: reason(err), Remedy: nvmlRemedy(sysfs)})
-		return cpu, ram, nil, findings
+		c.passed(GPU, "nvml", err, nvmlRemedy(sysfs))
+		return
 	}
-	findings = append(findings, Finding{Component: GPU, Method: gpu.Method(), Used: true, Detail: "all NVIDIA devices", Bounds: gpu.Bounds()})
-	return cpu, ram, gpu, findings
+	c.gpus = append(c.gpus, nvidia)
+	c.used(GPU, nvidia)
 }
 
 // raplRemedy is what opens RAPL's counters; empty where nothing is known to.

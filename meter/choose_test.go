@@ -50,7 +50,8 @@ func TestChoose(t *testing.T) {
 			map[string]Component{"rapl": CPU, "model:arch": CPU, "model:tdp": CPU}, "no RAPL"},
 	} {
 		procfs, _ := cpuTree(t, 4, c.cpu[0], c.cpu[1], c.cpu[2], c.cpu[3], c.cpu[4])
-		cpu, ram, gpu, findings := choose(procfs, powercap(t, c.zones))
+		got := choose(procfs, powercap(t, c.zones), false, Line{})
+		cpu, ram, gpus, findings := got.cpu, got.ram, got.gpus, got.findings
 		require.NotNil(t, cpu, name)
 		assert.Equal(t, c.cpuBy, cpu.Method(), name)
 		assert.Equal(t, c.ramBy, ram.Method(), name)
@@ -66,11 +67,11 @@ func TestChoose(t *testing.T) {
 				used[f.Component]++
 			}
 		}
-		assert.Equal(t, gpu != nil, used[GPU] == 1, name)
+		assert.Len(t, gpus, used[GPU], name)
 		assert.Equal(t, 1, used[CPU], name)
 		assert.Equal(t, 1, used[RAM], name)
-		if gpu != nil {
-			gpu.Close()
+		for _, g := range gpus {
+			g.Close()
 		}
 	}
 }
@@ -78,12 +79,12 @@ func TestChoose(t *testing.T) {
 // Without anything that tells of a CPU there is no sensor, and no crash.
 func TestChooseOnNoMachine(t *testing.T) {
 	t.Parallel()
-	cpu, ram, gpu, findings := choose(t.TempDir(), t.TempDir())
-	assert.Nil(t, cpu)
-	assert.NotNil(t, ram)
-	assert.False(t, finding(t, findings, CPU, "model").Used)
-	if gpu != nil {
-		gpu.Close()
+	got := choose(t.TempDir(), t.TempDir(), false, Line{})
+	assert.Nil(t, got.cpu)
+	assert.NotNil(t, got.ram)
+	assert.False(t, finding(t, got.findings, CPU, "model").Used)
+	for _, g := range got.gpus {
+		g.Close()
 	}
 }
 

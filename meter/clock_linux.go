@@ -15,3 +15,12 @@ func processClock(pid int) (time.Duration, bool) {
 	}
 	return time.Duration(ts.Nano()), true
 }
+
+// bootTime returns the time since boot, in which the machine may have been suspended (clock_gettime(2), CLOCK_BOOTTIME).
+func bootTime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}

@@ -21,6 +21,7 @@ type cpuModel struct {
 
 func (m *cpuModel) Method() string { return m.method }
 func (m *cpuModel) Bounds() Bounds { return m.bounds }
+func (m *cpuModel) Detail() string { return m.detail }
 
 // Read is Sensor's.
 func (m *cpuModel) Read(l Load) (Energy, error) {

@@ -33,6 +33,8 @@ type fakeProcess struct {
 	own, children   int // ticks
 	pages           int
 	args            []string
+	env             []string
+	cgroup          string
 	tty             int
 	ignoresChildren bool // SIGCHLD is ignored: the time of children is lost
 }
@@ -66,9 +68,9 @@ func newMachine(t *testing.T) *machine {
 	m.write("meminfo", "MemTotal: 8000000 kB\nMemFree: 4000000 kB\nMemAvailable: 4000000 kB\nBuffers: 0 kB\nCached: 0 kB\n")
 	m.fork(1, 0, "/sbin/init")
 	m.fork(50, 1, "-bash")
-	m.meter = &Meter{
+	m.meter = &Meter{unit: UnitProcess,
 		procfs: m.root, interval: time.Second, now: func() time.Time { return m.now }, log: slog.New(slog.DiscardHandler),
-		cpu: m.cpu, ram: m.ram, gpu: m.gpu,
+		cpu: m.cpu, ram: m.ram, gpus: []GPUSensor{m.gpu},
 	}
 	m.meter.begin()
 	return m
@@ -88,6 +90,8 @@ func (m *machine) flush() {
 			"%d (a b) c) S %d 1 1 %d -1 0 0 0 0 0 %d 0 %d 0 20 0 1 0 %d 100000 %d 18446744073709551615 0 0 0\n",
 			p.pid, p.parent, p.tty, p.own, p.children, p.start, p.pages))
 		m.write(filepath.Join(strconv.Itoa(p.pid), "cmdline"), strings.Join(p.args, "\x00")+"\x00")
+		m.write(filepath.Join(strconv.Itoa(p.pid), "environ"), strings.Join(p.env, "\x00")+"\x00")
+		m.write(filepath.Join(strconv.Itoa(p.pid), "cgroup"), "0::"+p.cgroup+"\n")
 	}
 }
 
@@ -96,6 +100,12 @@ func (m *machine) fork(pid, parent int, args ...string) Process {
 	m.procs[pid] = &fakeProcess{pid: pid, parent: parent, start: m.forks, args: args, pages: 1000}
 	m.flush()
 	return Process{PID: pid, Start: uint64(m.forks)}
+}
+
+// in gives a process variables and a control group.
+func (m *machine) in(pid int, cgroup string, env ...string) {
+	m.procs[pid].cgroup, m.procs[pid].env = cgroup, env
+	m.flush()
 }
 
 // run lets processes use CPU time, in ticks.

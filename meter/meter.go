@@ -1,7 +1,7 @@
 // Package meter tells how much energy runs use on this machine: it reads the machine's sensors, finds out which
 // processes are a run's, and gives every run its share. It knows nothing of grams, of HTTP or of MLflow.
 //
-// A reader who follows one run reads session.go, then meter.go and share.go, then processes.go.
+// A reader who follows one run reads session.go, then meter.go, unit.go and sample.go, then share.go and processes.go.
 package meter
 
 import (
@@ -12,17 +12,18 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
-
-	"github.com/shirou/gopsutil/v3/common"
-	"github.com/shirou/gopsutil/v3/mem"
 )
 
 // Config says what a Meter reads.
 type Config struct {
 	Procfs, Sysfs string           // roots of the sensor files; empty: /proc and /sys
 	Interval      time.Duration    // how often Run reads the sensors; 0: one second
+	Unit          Unit             // what of the machine is a run's; empty: its processes
+	Psys          bool             // read the platform's RAPL zone instead of packages and memory
+	Wall          Line             // from the components' power to the wall's; the zero Line: unknown
 	Now           func() time.Time // clock; nil: time.Now
 	Logger        *slog.Logger     // nil: slog.Default
 	OnSample      func(time.Duration)
@@ -32,22 +33,25 @@ type Config struct {
 type Meter struct {
 	procfs   string
 	interval time.Duration
+	unit     Unit
 	now      func() time.Time
+	boot     func() time.Duration // time since boot, the time in which the machine was suspended included
 	log      *slog.Logger
 	onSample func(time.Duration)
-	hostProc context.Context // tells gopsutil where /proc is
 
 	cpu, ram Sensor
-	gpu      GPUSensor
+	gpus     []GPUSensor
+	wall     WallSensor // nil: what the components' sensors read is all that is known
 	findings []Finding
 
 	mu       sync.Mutex // over all that follows, the sensors, and the sessions' fields
-	fs       procfs
+	sys      system
 	trees    processes
 	sessions []*Session
 	last     time.Time     // of the reading before
+	lastBoot time.Duration // boot's at the reading before
 	busy     time.Duration // counter at the reading before
-	failing  [components]bool
+	failing  map[Component]bool
 	totals   Totals
 }
 
@@ -64,55 +68,82 @@ func New(cfg Config) (*Meter, error) {
 	m := &Meter{
 		procfs:   cmp.Or(cfg.Procfs, "/proc"),
 		interval: cmp.Or(cfg.Interval, time.Second),
+		unit:     cmp.Or(cfg.Unit, UnitProcess),
 		now:      cfg.Now,
 		log:      cfg.Logger,
 		onSample: cfg.OnSample,
 	}
 	if m.now == nil {
-		m.now = time.Now
+		m.now, m.boot = time.Now, bootTime
 	}
 	if m.log == nil {
 		m.log = slog.Default()
 	}
-	m.cpu, m.ram, m.gpu, m.findings = choose(m.procfs, cmp.Or(cfg.Sysfs, "/sys"))
+	chosen := choose(m.procfs, cmp.Or(cfg.Sysfs, "/sys"), cfg.Psys, cfg.Wall)
+	m.cpu, m.ram, m.gpus, m.wall, m.findings = chosen.cpu, chosen.ram, chosen.gpus, chosen.wall, chosen.findings
 	m.begin()
 	return m, nil
 }
 
 // begin takes the first reading, from which all others count.
 func (m *Meter) begin() {
-	m.hostProc = context.WithValue(context.Background(), common.EnvKey, common.EnvMap{common.HostProcEnvKey: m.procfs})
-	m.fs = procfs{root: m.procfs}
-	m.trees = processes{fs: procfs{root: m.procfs}, tracked: map[int]*process{}}
+	m.sys, m.failing = openSystem(m.procfs), map[Component]bool{}
+	m.trees = processes{sys: m.sys, tracked: map[int]*process{}}
 	m.last = m.now()
+	if m.boot == nil { // a test's clock is never suspended
+		began := m.last
+		m.boot = func() time.Duration { return m.now().Sub(began) }
+	}
+	m.lastBoot = m.boot()
 	var forks uint64
-	m.busy, forks, _ = m.fs.machine()
+	m.busy, forks, _ = m.sys.machine()
 	_ = m.trees.discover(forks) // so that the first run need not wait for it
-	load := Load{MemoryUsed: m.memoryUsed()}
+	load := Load{MemoryUsed: m.sys.memoryUsed()}
 	for _, s := range []Sensor{m.cpu, m.ram} {
 		if s != nil {
 			_, _ = s.Read(load)
 		}
 	}
-	if m.gpu != nil {
-		_, _ = m.gpu.Read(load)
+	for _, g := range m.gpus {
+		_, _ = g.Read(load)
+	}
+	if m.wall != nil {
+		_, _ = m.wall.Read(0, load)
 	}
 }
 
 // Findings lists the sensors of this machine: which are used, and why the others are not.
 func (m *Meter) Findings() []Finding { return slices.Clone(m.findings) }
 
-// Method describes how a component is read; ok is false where it is not read at all.
+// Method describes how a component is read; ok is false where it is not read at all. Where the whole machine's power
+// is known at the wall, the bounds are those of that, since all components are brought up to it.
 func (m *Meter) Method(c Component) (name string, b Bounds, ok bool) {
+	var names []string
+	add := func(name string, with Bounds) {
+		if len(names) == 0 {
+			b = with
+		}
+		names, b = append(names, name), Bounds{Low: min(b.Low, with.Low), High: max(b.High, with.High)}
+	}
 	switch {
 	case c == CPU && m.cpu != nil:
-		return m.cpu.Method(), m.cpu.Bounds(), true
+		add(m.cpu.Method(), m.cpu.Bounds())
 	case c == RAM && m.ram != nil:
-		return m.ram.Method(), m.ram.Bounds(), true
-	case c == GPU && m.gpu != nil:
-		return m.gpu.Method(), m.gpu.Bounds(), true
+		add(m.ram.Method(), m.ram.Bounds())
+	case c == GPU:
+		for _, g := range m.gpus {
+			add(g.Method(), g.Bounds())
+		}
+	case c == Machine && m.wall != nil:
+		add(m.wall.Method(), m.wall.Bounds())
 	}
-	return "", Bounds{}, false
+	if len(names) == 0 {
+		return "", Bounds{}, false
+	}
+	if m.wall != nil {
+		b = m.wall.Bounds()
+	}
+	return strings.Join(names, "+"), b, true
 }
 
 // WhyNot says in a few words why a component is not read; empty where it is.
@@ -153,13 +184,6 @@ func (m *Meter) Run(ctx context.Context) error {
 	}
 }
 
-// Close releases the sensors.
-func (m *Meter) Close() {
-	if m.gpu != nil {
-		m.gpu.Close()
-	}
-}
-
 // Sample reads the sensors now.
 func (m *Meter) Sample() {
 	began := time.Now()
@@ -171,13 +195,20 @@ func (m *Meter) Sample() {
 	}
 }
 
+// Close releases the sensors.
+func (m *Meter) Close() {
+	for _, g := range m.gpus {
+		g.Close()
+	}
+}
+
 // Begin starts to meter a run. parent is the run that it is nested in, if that is being metered too. With
 // ScopeProcess, p is the process that opened it; ErrNoPeer is returned if it is gone already.
 func (m *Meter) Begin(id, parent string, scope Scope, p Process) (*Session, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sample()
-	s := &Session{meter: m, id: id, opener: p, record: Record{
+	s := &Session{meter: m, id: id, record: Record{
 		Scope:    scope,
 		Segments: []Segment{{Phase: Training, Start: m.last, End: m.last}},
 	}}
@@ -186,23 +217,18 @@ func (m *Meter) Begin(id, parent string, scope Scope, p Process) (*Session, erro
 	}
 	if scope == ScopeProcess {
 		if len(m.sessions) == 0 { // nobody needed the list of processes until now
-			if _, forks, err := m.fs.machine(); err == nil {
+			if _, forks, err := m.sys.machine(); err == nil {
 				_ = m.trees.discover(forks)
 			}
 		}
-		s.above = m.trees.ancestors(p.PID)
-		if !m.attach(s, p) && !m.replace(s) {
+		if !m.claim(s, p) {
 			m.trees.detach(s)
 			return nil, fmt.Errorf("process %d ended: %w", p.PID, ErrNoPeer)
 		}
-		m.standIn(s)
 	}
 	m.sessions = append(m.sessions, s)
 	return s, nil
 }
-
-// attach makes p a root of the session's trees.
-func (m *Meter) attach(s *Session, p Process) bool { return m.trees.attach(s, p) }
 
 // end forgets a session. What it had held back is nobody's, and runs nested in it are now inside its own parent.
 func (m *Meter) end(s *Session) {
@@ -215,141 +241,6 @@ func (m *Meter) end(s *Session) {
 	m.trees.detach(s)
 	m.totals.Rest.Add(s.pending)
 	s.pending, s.held = Energies{}, nil
-}
-
-// replace puts the nearest living ancestor of a session's opening process in its place, once that one ended.
-func (m *Meter) replace(s *Session) bool {
-	s.orphan = true
-	for _, a := range s.above {
-		if m.trees.alive(a) && m.attach(s, a) {
-			return true
-		}
-	}
-	return false
-}
-
-// standIn returns the process that would take the opener's place now. It is tracked beforehand, so that nothing that
-// begins below it is missed when the opener ends.
-func (m *Meter) standIn(s *Session) *process {
-	for _, a := range s.above {
-		if p := m.trees.track(a.PID, false); p != nil && p.start == a.Start {
-			return p
-		}
-	}
-	return nil
-}
-
-// follow brings the process trees up to date.
-func (m *Meter) follow(forks uint64) {
-	if len(m.sessions) == 0 {
-		clear(m.trees.tracked)
-		return
-	}
-	if err := m.trees.discover(forks); err != nil {
-		m.log.Warn("cannot list processes", "error", err)
-	}
-	m.trees.refresh()
-	keep := map[int]bool{}
-	for _, s := range m.sessions {
-		if s.record.Scope != ScopeProcess || s.orphan {
-			continue
-		}
-		if p := m.trees.tracked[s.opener.PID]; p == nil || p.start != s.opener.Start {
-			m.replace(s)
-			continue
-		}
-		if p := m.standIn(s); p != nil {
-			keep[p.pid] = true
-		}
-	}
-	m.trees.prune(keep)
-}
-
-// minInterval is the shortest time between two readings: many runs may end at the same moment, and the counters do
-// not tick faster.
-const minInterval = time.Millisecond
-
-// sample reads the sensors and gives every session its share of the time since the reading before. Callers hold mu.
-func (m *Meter) sample() {
-	now := m.now()
-	elapsed := now.Sub(m.last)
-	if elapsed < minInterval {
-		return
-	}
-	start := m.last
-	m.last = now
-	load := Load{Elapsed: elapsed, MemoryUsed: m.memoryUsed()}
-	busy, forks, err := m.fs.machine()
-	if err == nil {
-		load.Busy = max(0, busy-m.busy)
-		m.busy = busy
-	}
-	m.follow(forks)
-
-	var e Energies
-	var unread [components]bool
-	for _, r := range []struct {
-		c Component
-		s Sensor
-	}{{CPU, m.cpu}, {RAM, m.ram}} {
-		if r.s == nil {
-			continue
-		}
-		var readErr error
-		if e[r.c], readErr = r.s.Read(load); readErr != nil {
-			e[r.c], unread[r.c] = 0, true
-		}
-		m.report(r.c, readErr)
-	}
-	if err != nil { // without the machine's CPU time there is neither a model nor a share
-		unread[CPU] = true
-		m.report(CPU, err)
-	}
-	var devices []GPUReading
-	if m.gpu != nil {
-		var gpuErr error
-		devices, gpuErr = m.gpu.Read(load)
-		for _, d := range devices {
-			e[GPU] += d.Energy
-			gpuErr = errors.Join(gpuErr, d.Err)
-		}
-		unread[GPU] = gpuErr != nil
-		m.report(GPU, gpuErr)
-	}
-
-	m.totals.Sensors.Add(e)
-	rest := m.share(e, load, devices, func(s *Session, part Energies) { m.give(s, start, now, part) })
-	m.totals.Rest.Add(rest)
-	for _, s := range m.sessions {
-		r := s.current()
-		r.Segments[len(r.Segments)-1].End = now // time passes for a run that used nothing, too
-		for c, missing := range unread {
-			if missing {
-				r.Unread[c] += elapsed
-			}
-		}
-	}
-}
-
-// report logs when a sensor begins to fail, and when it is back: not at each reading.
-func (m *Meter) report(c Component, err error) {
-	if failing := err != nil; failing != m.failing[c] {
-		m.failing[c] = failing
-		if failing {
-			m.log.Warn("sensor fails; its energy is not counted until it is back", "component", c.String(), "error", err)
-		} else {
-			m.log.Info("sensor is back", "component", c.String())
-		}
-	}
-}
-
-// memoryUsed returns the bytes of memory in use on the machine, 0 where that cannot be read.
-func (m *Meter) memoryUsed() uint64 {
-	v, err := mem.VirtualMemoryWithContext(m.hostProc)
-	if err != nil || v.Available > v.Total {
-		return 0
-	}
-	return v.Total - v.Available
 }
 
 // InPod says whether this process runs in a Kubernetes pod, where the machine is a node full of others' work.

@@ -115,9 +115,9 @@ func TestNVMLOfNoUse(t *testing.T) {
 	assert.Nil(t, s)
 	require.ErrorIs(t, err, ErrNoData)
 	assert.NotEqual(t, ErrNoData.Error(), reason(err))
-	_, _, gpu, findings := choose(t.TempDir(), t.TempDir())
-	assert.Nil(t, gpu)
-	assert.NotEmpty(t, finding(t, findings, GPU, "nvml").Detail)
+	got := choose(t.TempDir(), t.TempDir(), false, Line{})
+	assert.Empty(t, got.gpus)
+	assert.NotEmpty(t, finding(t, got.findings, GPU, "nvml").Detail)
 }
 
 // A machine without a driver is the normal case.

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-
-	"github.com/shirou/gopsutil/v3/net"
 )
 
 // Process names a process for good: pids are reused, the pair is not.
@@ -27,23 +25,21 @@ var ErrNoPeer = errors.New("no visible process holds the other end of the connec
 // the connection's ends as the acceptor sees them. It takes about a millisecond, mostly over /proc/*/fd, so
 // callers ask once per connection. The error wraps ErrNoPeer where nothing was found.
 func (m *Meter) Peer(local, remote netip.AddrPort) (Process, error) {
-	fs := procfs{root: m.procfs}
-	pid, err := fs.peer(local, remote)
+	sys := openSystem(m.procfs) // of this call's own: it runs beside the sampler
+	pid, err := sys.peer(local, remote)
 	if err != nil {
 		return Process{}, err
 	}
-	s, err := fs.stat(pid)
+	s, err := sys.stat(pid)
 	if err != nil {
 		return Process{}, fmt.Errorf("read the connection's process: %w", err)
 	}
 	return Process{PID: pid, Start: s.start}, nil
 }
 
+// peer is system's.
 func (fs *procfs) peer(local, remote netip.AddrPort) (int, error) {
 	inode, err := fs.socket(remote, local)
-	if errors.Is(err, os.ErrNotExist) {
-		return peerByConnections(local, remote)
-	}
 	if err != nil {
 		return 0, err
 	}
@@ -151,21 +147,4 @@ func (fs *procfs) holds(pid int, target string) bool {
 		}
 	}
 	return false
-}
-
-// peerByConnections asks the operating system where there is no /proc.
-func peerByConnections(local, remote netip.AddrPort) (int, error) {
-	conns, err := net.Connections("tcp")
-	if err != nil {
-		return 0, fmt.Errorf("list connections: %w", err)
-	}
-	is := func(a net.Addr, b netip.AddrPort) bool {
-		return a.Port == uint32(b.Port()) && a.IP == b.Addr().Unmap().String()
-	}
-	for _, c := range conns {
-		if c.Pid > 0 && is(c.Laddr, remote) && is(c.Raddr, local) {
-			return int(c.Pid), nil
-		}
-	}
-	return 0, ErrNoPeer
 }

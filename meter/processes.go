@@ -27,11 +27,12 @@ func (p *process) total() time.Duration { return p.own + p.children }
 // processes follows the trees of all sessions. One pass per sample serves them all, and only over the pids in the
 // trees: new processes are looked for only when the kernel's fork counter moved, and then only among pids not known.
 type processes struct {
-	fs      procfs
+	sys     system
 	tracked map[int]*process
 	known   map[int]int // every pid at the last listing, and its parent then
 	forks   uint64      // fork counter at the last listing
 	fresh   []int       // pids that the last listing found for the first time
+	recent  []int       // and the listing before
 }
 
 // reuseAfter is how many forks may pass before pids must be taken as reused: well under the smallest common
@@ -41,11 +42,11 @@ const reuseAfter = 10_000
 // discover lists the processes if any were made since the last listing, and tracks those whose parent is tracked.
 // They began inside the tree, so that all they have used is the tree's.
 func (t *processes) discover(forks uint64) error {
-	t.fresh = t.fresh[:0]
+	t.fresh, t.recent = t.recent[:0], t.fresh
 	if t.known != nil && forks == t.forks {
 		return nil
 	}
-	pids, err := t.fs.pids()
+	pids, err := t.sys.pids()
 	if err != nil {
 		return err
 	}
@@ -56,7 +57,7 @@ func (t *processes) discover(forks uint64) error {
 	for _, pid := range pids {
 		parent, ok := t.known[pid]
 		if !ok {
-			s, err := t.fs.stat(pid)
+			s, err := t.sys.stat(pid)
 			if err != nil {
 				continue // ended meanwhile
 			}
@@ -84,7 +85,7 @@ func (t *processes) track(pid int, born bool) *process {
 	if p := t.tracked[pid]; p != nil {
 		return p
 	}
-	s, err := t.fs.stat(pid)
+	s, err := t.sys.stat(pid)
 	if err != nil {
 		return nil
 	}
@@ -118,6 +119,21 @@ func (t *processes) attach(s *Session, id Process) bool {
 	return true
 }
 
+// attachCgroup makes those of some processes that are in a session's control group part of it; born is track's.
+func (t *processes) attachCgroup(s *Session, pids []int, born bool) {
+	for _, pid := range pids {
+		if !inCgroup(t.sys.cgroup(pid), s.cgroup) {
+			continue
+		}
+		if p := t.track(pid, born); p != nil && !slices.Contains(p.sessions, s) {
+			p.sessions = append(p.sessions, s)
+		}
+	}
+}
+
+// pids lists the tracked processes.
+func (t *processes) pids() []int { return slices.Collect(maps.Keys(t.tracked)) }
+
 // detach ends a session's hold on its processes, and forgets those that no session needs any more.
 func (t *processes) detach(s *Session) {
 	for _, p := range t.tracked {
@@ -138,7 +154,7 @@ func (t *processes) refresh() {
 	reaped := map[int]time.Duration{} // by reaper: time of ended children that was counted as theirs already
 	waited := map[int]time.Duration{} // growth of a process's children time
 	for pid, p := range t.tracked {
-		s, err := t.fs.stat(pid)
+		s, err := t.sys.stat(pid)
 		if err != nil || s.start != p.start {
 			ended = append(ended, p)
 			continue
@@ -220,12 +236,12 @@ func (t *processes) upwards(pid int, ok func(*process) bool) *process {
 // ancestors notes the processes above one that may stand in for it when it ends, nearest first.
 func (t *processes) ancestors(pid int) []Process {
 	var above []Process
-	s, err := t.fs.stat(pid)
+	s, err := t.sys.stat(pid)
 	for i := 0; i < 64 && err == nil && s.parent > 0; i++ {
-		if s, err = t.fs.stat(s.parent); err != nil {
+		if s, err = t.sys.stat(s.parent); err != nil {
 			break
 		}
-		if !standsIn(s, t.fs.arguments(s.pid)) {
+		if !standsIn(s, t.sys.arguments(s.pid)) {
 			break
 		}
 		above = append(above, Process{PID: s.pid, Start: s.start})
@@ -235,15 +251,22 @@ func (t *processes) ancestors(pid int) []Process {
 
 // alive reports whether that very process still is there.
 func (t *processes) alive(id Process) bool {
-	s, err := t.fs.stat(id.PID)
+	s, err := t.sys.stat(id.PID)
 	return err == nil && s.start == id.Start
 }
 
 // managers are programs that start work for others: their tree is everybody's, and climbing ends below them.
 var managers = []string{
+	// of the system, of containers and of clusters
 	"systemd", "init", "launchd", "tini", "dumb-init", "docker-init", "catatonit", "runit", "runsvdir", "s6-svscan", "supervisord",
 	"containerd-shim", "containerd-shim-runc-v2", "conmon", "crond", "cron", "atd", "sshd", "login", "su", "sudo", "kubelet", "slurmd", "slurmstepd",
-	"tmux", "screen", "gnome-terminal-server", "konsole", "xterm",
+	// terminals, editors and notebook servers
+	"tmux", "screen", "gnome-terminal-server", "konsole", "xterm", "code", "code-server", "node", "emacs",
+	"jupyter", "jupyter-lab", "jupyter-labhub", "jupyter-notebook", "jupyter-server", "jupyterhub", "jupyterhub-singleuser",
+	"jupyterlab", "jupyter_server", "notebook",
+	// workflow systems and runners of jobs
+	"airflow", "celery", "prefect", "dagster", "dagster-daemon", "luigid", "ray", "raylet", "dask-scheduler",
+	"gitlab-runner", "Runner.Worker", "buildkite-agent",
 }
 
 // idlers are what a container's first process runs when it only keeps the container up.
@@ -260,8 +283,7 @@ func standsIn(s stat, args []string) bool {
 	if strings.HasPrefix(args[0], "-") { // how login(1) and sshd(8) start a shell
 		return false
 	}
-	// Some daemons write what they do into it: "sshd: somebody [priv]".
-	name := strings.TrimSuffix(filepath.Base(strings.Fields(args[0])[0]), ":")
+	name := programName(args)
 	if slices.Contains(managers, name) {
 		return false
 	}
@@ -281,7 +303,7 @@ func standsIn(s stat, args []string) bool {
 		}
 	}
 	if s.pid == 1 { // a container's first process: only one that plainly runs a script is the run's own
-		return isShell || strings.HasPrefix(name, "python")
+		return isShell || strings.HasPrefix(filepath.Base(args[0]), "python")
 	}
 	return !(s.parent == 0 && slices.Contains(idlers, name))
 }

@@ -2,13 +2,18 @@ package meter
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/shirou/gopsutil/v3/common"
+	"github.com/shirou/gopsutil/v3/mem"
 )
 
 // tick is the unit of times in /proc: USER_HZ is 100 on every architecture that Linux runs on today (proc(5)).
@@ -18,17 +23,13 @@ const tick = 10 * time.Millisecond
 // container, or a tree that a test made. It is used by one goroutine at a time: the buffer is kept between reads.
 type procfs struct {
 	root string
+	env  context.Context // tells gopsutil where /proc is
 	buf  []byte
 }
 
-// stat is what /proc/PID/stat tells of one process.
-type stat struct {
-	pid, parent int
-	start       uint64        // ticks since boot; with the pid it names a process for good, since pids are reused
-	tty         int           // controlling terminal, 0 for none
-	own         time.Duration // CPU time of its threads, ended ones included
-	children    time.Duration // CPU time of its children that ended and were waited for, and of theirs
-	memory      uint64        // resident bytes
+// newProcfs reads the /proc under root.
+func newProcfs(root string) *procfs {
+	return &procfs{root: root, env: context.WithValue(context.Background(), common.EnvKey, common.EnvMap{common.HostProcEnvKey: root})}
 }
 
 // read returns a file's content, valid until the next read.
@@ -220,15 +221,52 @@ func (fs *procfs) pids() ([]int, error) {
 	return pids, nil
 }
 
-// arguments returns a process's command line; nil for a kernel thread, or one that is gone.
+// arguments is system's.
 func (fs *procfs) arguments(pid int) []string {
-	b, err := fs.read(strconv.Itoa(pid), "cmdline")
-	if err != nil {
-		return nil
-	}
-	var args []string
-	for _, a := range bytes.Split(bytes.TrimRight(b, "\x00"), []byte{0}) {
-		args = append(args, string(a))
-	}
+	args, _ := fs.words(pid, "cmdline")
 	return args
+}
+
+// environment is system's. The kernel shows it to the process's own user and to root only.
+func (fs *procfs) environment(pid int) ([]string, error) { return fs.words(pid, "environ") }
+
+// words reads a file of strings that end in zeros; nil for an empty one, as a kernel thread's is.
+func (fs *procfs) words(pid int, file string) ([]string, error) {
+	b, err := fs.read(strconv.Itoa(pid), file)
+	if err != nil {
+		return nil, err
+	}
+	b = bytes.TrimRight(b, "\x00")
+	if len(b) == 0 {
+		return nil, nil
+	}
+	return strings.Split(string(b), "\x00"), nil
+}
+
+// cgroup is system's. Version 1 has a hierarchy for each controller, some of which the process may be at the top of:
+// the deepest one tells the most (cgroups(7)).
+func (fs *procfs) cgroup(pid int) string {
+	b, err := fs.read(strconv.Itoa(pid), "cgroup")
+	if err != nil {
+		return ""
+	}
+	deepest := ""
+	for line := range bytes.Lines(b) {
+		if parts := strings.SplitN(strings.TrimSuffix(string(line), "\n"), ":", 3); len(parts) == 3 && len(parts[2]) > len(deepest) {
+			deepest = parts[2]
+		}
+	}
+	return deepest
+}
+
+// memoryUsed is system's.
+func (fs *procfs) memoryUsed() uint64 { return memoryUsed(fs.env) }
+
+// memoryUsed returns the bytes in use: all that could not be had for something new.
+func memoryUsed(ctx context.Context) uint64 {
+	v, err := mem.VirtualMemoryWithContext(ctx)
+	if err != nil || v.Available > v.Total {
+		return 0
+	}
+	return v.Total - v.Available
 }

@@ -94,7 +94,7 @@ func TestPeerThatIsNotThere(t *testing.T) {
 func TestProcessClock(t *testing.T) {
 	t.Parallel()
 	linuxOnly(t)
-	fs := procfs{root: "/proc"}
+	fs := newProcfs("/proc")
 	s, err := fs.stat(os.Getpid())
 	require.NoError(t, err)
 	own, ok := processClock(os.Getpid())
@@ -107,13 +107,13 @@ func TestMachine(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)
 	m.write("stat", "cpu  1 2 4 1000 1000 8 16 1000 1000 1000\nintr 1 2\nprocesses 77\n")
-	busy, forks, err := m.meter.fs.machine()
+	busy, forks, err := m.meter.sys.machine()
 	require.NoError(t, err)
 	assert.Equal(t, 310*time.Millisecond, busy, "idle, waiting and stolen time are not used; guest time is in user time already")
 	assert.EqualValues(t, 77, forks)
 	for _, bad := range []string{"", "cpu0 1 2\n", "cpu  1 x 3\n"} {
 		m.write("stat", bad)
-		_, _, err := m.meter.fs.machine()
+		_, _, err := m.meter.sys.machine()
 		assert.Error(t, err, bad)
 	}
 }

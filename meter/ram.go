@@ -1,5 +1,7 @@
 package meter
 
+import "fmt"
+
 // newRAMModel reckons memory's power by its use: measured DRAM replaces it where there is any.
 func newRAMModel() Sensor { return ramModel{} }
 
@@ -15,6 +17,9 @@ var ramBounds = Bounds{Low: 1 / 1.5, High: 1.5}
 
 func (ramModel) Method() string { return "model:resident" }
 func (ramModel) Bounds() Bounds { return ramBounds }
+
+// Detail is what doctor shows.
+func (ramModel) Detail() string { return fmt.Sprintf("%.3f W per GiB in use", wattsPerGiB) }
 
 // Read is Sensor's.
 func (ramModel) Read(l Load) (Energy, error) {

@@ -88,11 +88,11 @@ func TestRAPLLayouts(t *testing.T) {
 			continue
 		}
 		require.NoError(t, err, name)
-		assert.Equal(t, c.packages, packages.(*raplSum).names(), name)
+		assert.Equal(t, c.packages, packages.(*raplSum).Detail(), name)
 		if c.dram == "" {
 			assert.Nil(t, dram, name)
 		} else {
-			assert.Equal(t, c.dram, dram.(*raplSum).names(), name)
+			assert.Equal(t, c.dram, dram.(*raplSum).Detail(), name)
 		}
 	}
 }

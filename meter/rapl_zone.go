@@ -139,8 +139,8 @@ func (r *raplSum) Read(load Load) (Energy, error) {
 	return e, nil
 }
 
-// names lists the zones that are added up, for doctor.
-func (r *raplSum) names() string {
+// Detail lists the zones that are added up, for doctor.
+func (r *raplSum) Detail() string {
 	var names []string
 	for _, z := range r.zones {
 		if z.mirrors == nil {

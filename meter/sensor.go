@@ -71,6 +71,9 @@ type WallSensor interface {
 	Read(components Energy, l Load) (Energy, error)
 }
 
+// detailed is a sensor that can say what it covers, for doctor.
+type detailed interface{ Detail() string }
+
 // Finding is one line of doctor: a sensor, and whether it can be used here.
 type Finding struct {
 	Component Component

@@ -53,8 +53,10 @@ func (g Segment) Duration() time.Duration { return g.End.Sub(g.Start) }
 // Record is a session as plain data: it can be kept, split at the edges of a time series, and added up.
 type Record struct {
 	Scope    Scope
+	Unit     Unit // with ScopeProcess
 	Segments []Segment
-	Unread   [components]time.Duration // time for which a component's sensor gave nothing
+	Gaps     [components]Gap // time for which a component was not read as it should be
+	Asleep   time.Duration   // for which the machine was suspended; it is in the gaps, and not in the segments
 }
 
 // Energy returns the energy over all segments.
@@ -73,6 +75,26 @@ func (r Record) Duration() time.Duration {
 		d += g.Duration()
 	}
 	return d
+}
+
+// Coverage returns the share of the time, from 0 to 1, for which a component was read.
+func (r Record) Coverage(c Component) float64 {
+	whole := r.Duration() + r.Asleep
+	if whole <= 0 || r.Gaps[c].For <= 0 {
+		return 1
+	}
+	return max(0, 1-r.Gaps[c].For.Seconds()/whole.Seconds())
+}
+
+// miss adds an interval's gaps.
+func (r *Record) miss(g gaps) {
+	for c, gap := range g.of {
+		if gap.For > 0 {
+			r.Gaps[c].For += gap.For
+			r.Gaps[c].Why = gap.Why
+		}
+	}
+	r.Asleep += g.asleep
 }
 
 // add puts energy used in [start, end) into the current segment, in the slot in which it began.
@@ -105,6 +127,7 @@ type Session struct {
 	parent  *Session // the open session that this one is nested in
 	opener  Process
 	above   []Process // the opener's ancestors, nearest first, who may stand in for it
+	cgroup  string    // the control group that is the session's; empty for process trees
 	orphan  bool      // the opener ended
 	record  Record
 	held    *Record  // while stopped: what came after the stop, which counts only if the session goes on
@@ -123,7 +146,8 @@ func (s *Session) current() *Record {
 // Scope returns whose energy the session is.
 func (s *Session) Scope() Scope { return s.record.Scope }
 
-// Opener returns the process that opened the session; the zero Process with ScopeMachine.
+// Opener returns the process whose tree the session is: the one that opened it, or its launcher; the zero Process with
+// ScopeMachine.
 func (s *Session) Opener() Process { return s.opener }
 
 // Record returns what the session has metered so far, up to now; after Stop, up to the stop.
@@ -142,7 +166,7 @@ func (s *Session) Join(p Process) {
 		return
 	}
 	s.meter.sample()
-	s.meter.attach(s, p)
+	s.meter.join(s, p)
 }
 
 // Switch begins a new segment in the given phase. It returns the segment's number, for Relabel.
@@ -203,9 +227,7 @@ func (s *Session) release() {
 	last.Slices = append(last.Slices, first.Slices...)
 	last.End = first.End
 	s.record.Segments = append(s.record.Segments, s.held.Segments[1:]...)
-	for c, d := range s.held.Unread {
-		s.record.Unread[c] += d
-	}
+	s.record.miss(gaps{of: s.held.Gaps, asleep: s.held.Asleep})
 	s.held = nil
 	s.meter.totals.Runs.Add(s.pending)
 	s.pending = Energies{}

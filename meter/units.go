@@ -32,10 +32,12 @@ const (
 	GPU
 	RAM
 	components
+	Machine = components // as a whole, at the wall; no component of its own in Energies
 )
 
-// String returns the component's name as it stands in metric and tag names: "cpu", "gpu", "ram".
-func (c Component) String() string { return [...]string{"cpu", "gpu", "ram"}[c] }
+// String returns the component's name as it stands in metric and tag names: "cpu", "gpu", "ram";
+// "wall" for Machine.
+func (c Component) String() string { return [...]string{"cpu", "gpu", "ram", "wall"}[c] }
 
 // Energies is energy by component, indexed by CPU, GPU and RAM.
 type Energies [components]Energy

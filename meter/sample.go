@@ -1,0 +1,163 @@
+package meter
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// minInterval is the shortest time between two readings: many runs may end at the same moment, and the counters do
+// not tick faster.
+const minInterval = time.Millisecond
+
+// gapAfter is the time without a reading from which on it is said that one was missed: a busy machine may hold the
+// sampler up for a moment.
+func (m *Meter) gapAfter() time.Duration { return 5*m.interval + 5*time.Second }
+
+// sample reads the sensors and gives every session its share of the time since the reading before. Callers hold mu.
+func (m *Meter) sample() {
+	now := m.now()
+	elapsed := now.Sub(m.last) // by the monotonic clock, which stands still while the machine is suspended
+	if elapsed < minInterval {
+		return
+	}
+	start := m.last
+	m.last = now
+	load := Load{Elapsed: elapsed, MemoryUsed: m.sys.memoryUsed(), Gap: elapsed > m.gapAfter()}
+	var why gaps
+	if load.Gap {
+		why.all(elapsed, fmt.Sprintf("no reading for %.0f s", elapsed.Seconds()))
+	}
+	boot := m.boot()
+	if asleep := boot - m.lastBoot - elapsed; asleep > time.Second {
+		load.Gap = true
+		why.all(asleep, fmt.Sprintf("the machine was suspended for %.0f s", asleep.Seconds()))
+		why.asleep = asleep
+	}
+	m.lastBoot = boot
+	busy, forks, err := m.sys.machine()
+	if err == nil {
+		load.Busy = max(0, busy-m.busy)
+		m.busy = busy
+	}
+	m.follow(forks)
+	load.Tracked = m.trees.pids()
+
+	e, devices := m.read(load, err, &why)
+	m.totals.Sensors.Add(e)
+	rest := m.share(e, load, devices, func(s *Session, part Energies) { m.give(s, start, now, part) })
+	m.totals.Rest.Add(rest)
+	for _, s := range m.sessions {
+		r := s.current()
+		r.Segments[len(r.Segments)-1].End = now // time passes for a run that used nothing, too
+		r.miss(why)
+	}
+}
+
+// read returns what the machine used in an interval, by component and by device, and notes in why what could not be
+// read. machineErr is why the machine's CPU time is not known: without it there is neither a model nor a share.
+func (m *Meter) read(load Load, machineErr error, why *gaps) (e Energies, devices []GPUReading) {
+	for _, r := range []struct {
+		c Component
+		s Sensor
+	}{{CPU, m.cpu}, {RAM, m.ram}} {
+		if r.s == nil {
+			continue
+		}
+		joules, err := r.s.Read(load)
+		if err == nil && r.c == CPU {
+			err = machineErr
+		}
+		if err == nil {
+			e[r.c] = joules
+		} else {
+			why.add(r.c, load.Elapsed, err)
+		}
+		m.report(r.c, err)
+	}
+	var failed []error
+	known, lost := 0, 0
+	for _, g := range m.gpus {
+		readings, err := g.Read(load)
+		if err != nil {
+			failed, known, lost = append(failed, err), known+1, lost+1
+		}
+		for _, d := range readings {
+			known++
+			if d.Err != nil {
+				failed, lost = append(failed, fmt.Errorf("%s: %w", d.Device, d.Err)), lost+1
+				continue
+			}
+			e[GPU] += d.Energy
+			devices = append(devices, d)
+		}
+	}
+	err := errors.Join(failed...)
+	if lost > 0 { // one of four devices is a quarter of the time
+		why.add(GPU, load.Elapsed*time.Duration(lost)/time.Duration(known), err)
+	}
+	if len(m.gpus) > 0 {
+		m.report(GPU, err)
+	}
+	return m.atTheWall(e, devices, load, why)
+}
+
+// atTheWall brings what the components' sensors read up to what the whole machine drew, each in proportion: power
+// supply, fans and board serve those who use the machine.
+func (m *Meter) atTheWall(e Energies, devices []GPUReading, load Load, why *gaps) (Energies, []GPUReading) {
+	total := e.Total()
+	if m.wall == nil || total <= 0 {
+		return e, devices
+	}
+	wall, err := m.wall.Read(total, load)
+	m.report(Machine, err)
+	if err != nil {
+		why.all(load.Elapsed, "power at the wall: "+reason(err))
+		return e, devices
+	}
+	factor := wall / total
+	for c := range e {
+		e[c] *= factor
+	}
+	for i := range devices {
+		devices[i].Energy *= factor
+	}
+	return e, devices
+}
+
+// report logs when a sensor begins to fail, and when it is back: not at each reading.
+func (m *Meter) report(c Component, err error) {
+	if failing := err != nil; failing != m.failing[c] {
+		m.failing[c] = failing
+		if failing {
+			m.log.Warn("sensor fails; its energy is not counted until it is back", "component", c.String(), "error", err)
+		} else {
+			m.log.Info("sensor is back", "component", c.String())
+		}
+	}
+}
+
+// Gap is time for which a component was not read, or not read as often as it should be.
+type Gap struct {
+	For time.Duration
+	Why string // the latest reason
+}
+
+// gaps are those of one interval.
+type gaps struct {
+	of     [components]Gap
+	asleep time.Duration // for which the machine was suspended: metered time has none of it
+}
+
+func (g *gaps) add(c Component, d time.Duration, err error) {
+	// A gap counts once, by its longest part.
+	if d >= g.of[c].For {
+		g.of[c] = Gap{For: d, Why: reason(err)}
+	}
+}
+
+func (g *gaps) all(d time.Duration, why string) {
+	for c := range g.of {
+		g.add(Component(c), d, errors.New(why))
+	}
+}

@@ -1,0 +1,48 @@
+package meter
+
+import (
+	"net/netip"
+	"runtime"
+	"time"
+)
+
+// system is what metering asks the operating system about its processes. One value is used by one goroutine at a time.
+type system interface {
+	// machine returns the CPU time that was used since boot, summed over the CPUs, and a number that grows whenever a
+	// process is made.
+	machine() (busy time.Duration, forks uint64, err error)
+	// memoryUsed returns the bytes of memory in use, 0 where that cannot be read.
+	memoryUsed() uint64
+	// pids lists the processes.
+	pids() ([]int, error)
+	// stat reads one process; a process that is gone is an error.
+	stat(pid int) (stat, error)
+	// arguments returns a process's command line; nil for one that has none, or is gone.
+	arguments(pid int) []string
+	// environment returns a process's variables as it began with them, as "NAME=value".
+	environment(pid int) ([]string, error)
+	// cgroup returns the path of a process's control group; empty where there are none.
+	cgroup(pid int) string
+	// peer returns the process at the other end of a TCP connection that was accepted on this machine; local and
+	// remote are its ends as the acceptor sees them. The error wraps ErrNoPeer where no visible process has it.
+	peer(local, remote netip.AddrPort) (int, error)
+}
+
+// stat is what is known of one process.
+type stat struct {
+	pid, parent int
+	start       uint64        // when it began, in ticks since boot; with the pid it names a process for good, since pids are reused
+	tty         int           // controlling terminal, 0 for none
+	own         time.Duration // CPU time of its threads, ended ones included
+	children    time.Duration // CPU time of its children that ended and were waited for, and of theirs
+	memory      uint64        // resident bytes
+}
+
+// openSystem returns this system's processes: by /proc, or a tree like it under procfs, on Linux; elsewhere by the
+// calls that gopsutil knows.
+func openSystem(procfs string) system {
+	if runtime.GOOS == "linux" {
+		return newProcfs(procfs)
+	}
+	return portable{}
+}
