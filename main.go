@@ -66,11 +66,34 @@ type carbonFlags struct {
 type sensorFlags struct {
 	Sysfs  string `group:"Metering" default:"/sys" placeholder:"DIR" help:"Root of the sensor files (${default}); a container mounts the host's."`
 	Procfs string `group:"Metering" default:"/proc" placeholder:"DIR" help:"Root of the process files (${default})."`
+
+	Psys        bool    `group:"Metering" help:"Read RAPL's zone of the whole platform (psys) instead of packages and memory."`
+	WallSlope   *number `group:"Metering" placeholder:"X" help:"With --wall-offset-w: this machine's line from its components' power to the wall's, as doctor --calibrate finds it; above 0."`
+	WallOffsetW *number `group:"Metering" placeholder:"W" help:"Power at the wall that no component's sensor sees, in watts; at least 0."`
+}
+
+// config says which sensors to read.
+func (f sensorFlags) config() (meter.Config, error) {
+	c := meter.Config{Procfs: f.Procfs, Sysfs: f.Sysfs, Psys: f.Psys}
+	if s := f.WallSlope; s != nil {
+		if !(*s > 0 && *s <= 10) {
+			return c, usageError{fmt.Errorf("--wall-slope: %v is not allowed, only a number above 0 and up to 10, for example 1.12", *s)}
+		}
+		c.Wall.Slope = float64(*s)
+	}
+	if w := f.WallOffsetW; w != nil {
+		if !(*w >= 0 && *w <= 100_000) {
+			return c, usageError{fmt.Errorf("--wall-offset-w: %v is not allowed, only watts of at least 0, for example 57", *w)}
+		}
+		c.Wall.Offset = meter.Power(*w)
+	}
+	return c, nil
 }
 
 // meterFlags say what is a run's, and how often to look.
 type meterFlags struct {
 	Scope          meter.Scope `group:"Metering" default:"process" enum:"process,machine" help:"process: a run's energy is its process tree's. machine: the whole machine's (${default})."`
+	Unit           meter.Unit  `group:"Metering" default:"process" enum:"process,cgroup" help:"process: the tree of the process that opened the run, or of its launcher. cgroup: all in that process's container or Slurm job (${default})."`
 	LocalClients   []network   `group:"Metering" placeholder:"CIDR" help:"Clients whose runs are on this machine. By default loopback and this host's own addresses."`
 	SampleInterval interval    `group:"Metering" default:"1s" help:"How often the sensors are read (${default})."`
 	LogInterval    pause       `group:"Metering" default:"30s" help:"How often a running run's emissions_g is logged; 0: only at the end (${default})."`
@@ -230,6 +253,10 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 	if err != nil {
 		return err
 	}
+	sensors, err := f.sensorFlags.config()
+	if err != nil {
+		return err
+	}
 	state, err := f.stateDir()
 	if err != nil {
 		return err
@@ -265,7 +292,8 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 	if err != nil {
 		return err
 	}
-	m, err := meter.New(meter.Config{Procfs: f.Procfs, Sysfs: f.Sysfs, Interval: time.Duration(f.SampleInterval), Logger: log, OnSample: onSample})
+	sensors.Unit, sensors.Interval, sensors.Logger, sensors.OnSample = f.Unit, time.Duration(f.SampleInterval), log, onSample
+	m, err := meter.New(sensors)
 	if err != nil {
 		return err
 	}
@@ -438,7 +466,12 @@ func (c *doctorCmd) Run(s streams) error {
 	if err != nil {
 		return err
 	}
-	m, err := meter.New(meter.Config{Procfs: c.Procfs, Sysfs: c.Sysfs, Logger: slog.New(slog.DiscardHandler)})
+	sensors, err := c.config()
+	if err != nil {
+		return err
+	}
+	sensors.Logger = slog.New(slog.DiscardHandler)
+	m, err := meter.New(sensors)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"mlflow-emissions-proxy/carbon"
@@ -24,6 +25,7 @@ const (
 	metricHigh         = "emissions/high_g"
 	tagStatus          = "emissions.status"
 	tagScope           = "emissions.scope"
+	tagUnit            = "emissions.unit" // what of the machine was the run's: its process, its launcher, its control group
 	tagMethod          = "emissions.method."
 	tagIntensity       = "emissions.intensity"
 	tagIntensitySource = "emissions.intensity_source"
@@ -163,6 +165,9 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 			tag(tagMethod+c.String(), "none: "+p.cfg.Meter.WhyNot(c))
 		}
 	}
+	if name, _, ok := p.cfg.Meter.Method(meter.Machine); ok {
+		tag(tagMethod+meter.Machine.String(), name)
+	}
 	metric(metricDuration, t.duration.Seconds())
 	if t.inferred {
 		metric(metricTraining, t.training.Grams())
@@ -192,6 +197,9 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 	intensity, source := p.cfg.Supply.Intensity(at)
 	tag(tagStatus, r.status(record))
 	tag(tagScope, string(record.Scope))
+	if record.Unit != "" {
+		tag(tagUnit, string(record.Unit))
+	}
 	tag(tagIntensity, strconv.FormatFloat(intensity.GPerKWh(), 'f', -1, 64))
 	tag(tagIntensitySource, source)
 	tag(tagLocation, p.cfg.Supply.Place().Code)
@@ -217,16 +225,24 @@ func (p *Proxy) accuracyOf(r mlflow.Run) (percent float64, key string, ok bool) 
 	return accuracy(r.Metrics, wanted)
 }
 
-// status says how much of the run was measured.
+// status says how much of the run was measured: of each component that was not read all the time, for what share of
+// it, and why.
 func (r *run) status(record meter.Record) string {
-	whole := record.Duration()
+	var partly []string
+	said := map[string]bool{}
 	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
-		if missing := record.Unread[c]; missing > 0 {
-			return fmt.Sprintf("partial: %s not read for %.0f s of %.0f s", c, math.Ceil(missing.Seconds()), math.Ceil(whole.Seconds()))
+		gap := record.Gaps[c]
+		if gap.For <= 0 || said[gap.Why] {
+			continue
 		}
+		said[gap.Why] = true // what befell the whole machine is said once
+		partly = append(partly, fmt.Sprintf("%s covered for %.3g %% of the time (%s)", c, 100*record.Coverage(c), gap.Why))
 	}
 	if r.partial != "" {
-		return "partial: " + r.partial
+		partly = append(partly, r.partial)
 	}
-	return "measured"
+	if len(partly) == 0 {
+		return "measured"
+	}
+	return "partial: " + strings.Join(partly, "; ")
 }
