@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -456,6 +457,8 @@ func (c *demoCmd) Run(s streams) error {
 }
 
 type doctorCmd struct {
+	Calibrate     bool     `group:"Calibration" help:"Find --wall-slope and --wall-offset-w: keeps more and more CPUs busy and asks each time what the wall meter shows."`
+	CalibrateHold interval `group:"Calibration" default:"20s" help:"How long each load is held (${default})."`
 	carbonFlags
 	sensorFlags
 }
@@ -476,6 +479,9 @@ func (c *doctorCmd) Run(s streams) error {
 		return err
 	}
 	defer m.Close()
+	if c.Calibrate {
+		return c.calibrate(m, s)
+	}
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "COMPONENT\tMETHOD\tUSED\tERROR\tDETAIL")
 	var remedies []string
@@ -497,6 +503,49 @@ func (c *doctorCmd) Run(s streams) error {
 	if len(remedies) > 0 {
 		fmt.Fprintf(s.out, "\nWhat would make it more exact:\n  %s\n", strings.Join(remedies, "\n  "))
 	}
+	return nil
+}
+
+// calibrate finds the machine's line from its components' power to the wall's.
+func (c *doctorCmd) calibrate(m *meter.Meter, s streams) error {
+	if c.WallSlope != nil || c.WallOffsetW != nil {
+		return usageError{errors.New("--calibrate: leave out --wall-slope and --wall-offset-w, which are what it finds")}
+	}
+	ctx, stop := signals(context.Background(), s.err)
+	defer stop()
+	hold := time.Duration(c.CalibrateHold)
+	fmt.Fprintf(s.out, "Close what else is running. Each load is held for %s.\n", hold)
+	answers := bufio.NewScanner(os.Stdin)
+	points, err := m.Calibrate(ctx, hold/4, hold, func(p meter.Point) (meter.Power, error) {
+		for {
+			fmt.Fprintf(s.out, "%d CPUs busy: components drew %.2f W. What did the wall meter show, in W? ", p.Busy, p.Components.Watts())
+			if !answers.Scan() {
+				return 0, errors.New("--calibrate: no reading given; type what the wall meter shows after each load")
+			}
+			w, err := strconv.ParseFloat(strings.TrimRight(strings.TrimSpace(answers.Text()), " W"), 64)
+			if err == nil && w > 0 {
+				return meter.Power(w), nil
+			}
+			fmt.Fprintln(s.out, "That is not a number of watts, for example 85.5.")
+		}
+	})
+	if err != nil {
+		return err
+	}
+	line, mean, largest, err := meter.FitLine(points)
+	if err != nil {
+		return fmt.Errorf("--calibrate: %w", err)
+	}
+	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "\nBUSY CPUS\tCOMPONENTS W\tWALL W\tBY THE LINE W\t")
+	for _, p := range points {
+		fmt.Fprintf(w, "%d\t%.2f\t%.2f\t%.2f\t\n", p.Busy, p.Components.Watts(), p.Wall.Watts(), line.Slope*p.Components.Watts()+line.Offset.Watts())
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "\nThis machine's line, which is %.1f %% off on average and %.1f %% at most:\n  --wall-slope %.4g --wall-offset-w %.4g\n",
+		100*mean, 100*largest, line.Slope, line.Offset.Watts())
 	return nil
 }
 

@@ -2,12 +2,15 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -265,4 +268,59 @@ func TestDemo(t *testing.T) {
 	}
 	assert.Regexp(t, `linear-regression +- +\S*\d\S* +- +- `, out)
 	assert.Contains(t, out, "Open http://127.0.0.1:")
+}
+
+// The user types what the wall meter shows: here a constant 30 W and a quarter more than the components drew.
+func TestCalibrate(t *testing.T) {
+	program, err := binary()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), program, "doctor", "--calibrate", "--calibrate-hold", "400ms")
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	asked := regexp.MustCompile(`components drew ([\d.]+) W\. What did the wall meter show, in W\? $`)
+	var said strings.Builder
+	for buffer := make([]byte, 4096); ; {
+		n, err := out.Read(buffer)
+		said.Write(buffer[:n])
+		if m := asked.FindStringSubmatch(said.String()); m != nil {
+			components, parseErr := strconv.ParseFloat(m[1], 64)
+			require.NoError(t, parseErr)
+			answer := fmt.Sprintf("%f W\n", 1.25*components+30)
+			if !strings.Contains(said.String(), "not a number") {
+				answer = "nothing\n"
+			}
+			_, writeErr := io.WriteString(in, answer)
+			require.NoError(t, writeErr)
+			said.WriteString(answer)
+		}
+		if err != nil {
+			break
+		}
+	}
+	err = cmd.Wait()
+	if strings.Contains(errs.String(), "is something else running?") {
+		t.Skip("the machine was busy with something else")
+	}
+	require.NoError(t, err, "%s%s", &said, &errs)
+	assert.Contains(t, said.String(), "That is not a number of watts")
+	flags := regexp.MustCompile(`--wall-slope ([\d.]+) --wall-offset-w ([\d.]+)`).FindStringSubmatch(said.String())
+	require.NotNil(t, flags, said.String())
+	slope, err := strconv.ParseFloat(flags[1], 64)
+	require.NoError(t, err)
+	offset, err := strconv.ParseFloat(flags[2], 64)
+	require.NoError(t, err)
+	assert.InEpsilon(t, 1.25, slope, 0.1, said.String())
+	assert.InEpsilon(t, 30, offset, 0.1, said.String())
+
+	code, _, refused := command(t, nil, "doctor", "--calibrate", "--wall-slope", "1.1")
+	assert.Equal(t, 2, code)
+	assert.Contains(t, refused, "leave out --wall-slope")
+	code, _, refused = command(t, nil, "doctor", "--calibrate", "--calibrate-hold", "20ms")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, refused, "no reading given")
 }

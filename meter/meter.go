@@ -53,6 +53,8 @@ type Meter struct {
 	busy     time.Duration // counter at the reading before
 	failing  map[Component]bool
 	totals   Totals
+
+	components Energy // what the components' sensors read since the meter began, before it is brought up to the wall
 }
 
 // Totals is what the sensors read since the meter began. Sensors = Runs + Rest + Pending, always.

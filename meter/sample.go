@@ -106,6 +106,7 @@ func (m *Meter) read(load Load, machineErr error, why *gaps) (e Energies, device
 // supply, fans and board serve those who use the machine.
 func (m *Meter) atTheWall(e Energies, devices []GPUReading, load Load, why *gaps) (Energies, []GPUReading) {
 	total := e.Total()
+	m.components += total
 	if m.wall == nil || total <= 0 {
 		return e, devices
 	}
