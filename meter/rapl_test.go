@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -173,40 +174,57 @@ func TestRAPLFirstReadingFails(t *testing.T) {
 	assert.InDelta(t, 1, e.Joules(), 1e-9)
 }
 
-// The power that a wrap would mean tells a wrap from a counter that went back.
+// The power that a wrap would mean tells a wrap from a counter that went back, and one wrap from several.
 func TestRAPLWrapIsPlausible(t *testing.T) {
 	t.Parallel()
+	const (
+		back    = "went back"
+		rounds  = "may have wrapped more often"
+		outside = "outside the counter's range"
+	)
 	for name, c := range map[string]struct {
 		last, now, wrapAt uint64
 		elapsed           time.Duration
-		joules            float64 // 0: an error
+		joules            float64
+		why               string // of the error; empty for none
 	}{
-		"no wrap":                     {1_000_000, 3_000_000, wrapAt, time.Second, 2},
-		"standing still":              {5, 5, wrapAt, time.Second, 0},
-		"a wrap at 100 W":             {wrapAt - 60_000_000, 40_000_000, wrapAt, time.Second, 100},
-		"a wrap to nought":            {wrapAt - 1_000_000, 0, wrapAt, time.Second, 1},
-		"just under 1 kW":             {wrapAt, 999_000_000, wrapAt, time.Second, 999},
-		"over 1 kW":                   {wrapAt, 1_001_000_000, wrapAt, time.Second, -1},
-		"the same over two seconds":   {wrapAt, 1_001_000_000, wrapAt, 2 * time.Second, 1001},
-		"back by a little":            {5_000_000, 4_999_999, wrapAt, time.Second, -1},
-		"no time passed":              {wrapAt, 1, wrapAt, 0, -1},
-		"a range that is too small":   {2_000_000, 1_000_000, 1_500_000, time.Hour, -1},
-		"no range":                    {2_000_000, 1_000_000, 0, time.Hour, -1},
-		"a range of a narrow counter": {65_000_000_000, 500_000_000, 65_532_610_987, time.Minute, 1032.610987},
+		"no wrap":                     {1_000_000, 3_000_000, wrapAt, time.Second, 2, ""},
+		"standing still":              {5, 5, wrapAt, time.Second, 0, ""},
+		"a wrap at 100 W":             {wrapAt - 60_000_000, 40_000_000, wrapAt, time.Second, 100, ""},
+		"a wrap to nought":            {wrapAt - 1_000_000, 0, wrapAt, time.Second, 1, ""},
+		"just under 1 kW":             {wrapAt, 999_000_000, wrapAt, time.Second, 999, ""},
+		"over 1 kW":                   {wrapAt, 1_001_000_000, wrapAt, time.Second, 0, back},
+		"the same over two seconds":   {wrapAt, 1_001_000_000, wrapAt, 2 * time.Second, 1001, ""},
+		"back by a little":            {5_000_000, 4_999_999, wrapAt, time.Second, 0, back},
+		"no time passed":              {wrapAt, 1, wrapAt, 0, 0, back},
+		"time went back":              {wrapAt, 1, wrapAt, -time.Hour, 0, back},
+		"a range of a narrow counter": {65_000_000_000, 500_000_000, 65_532_610_987, time.Minute, 1032.610987, ""},
+		"a value over the range":      {2_000_000, 1_500_001, 1_500_000, time.Second, 0, outside},
+		"no range":                    {0, 1_000_000, 0, time.Second, 0, outside},
+		"just short of two rounds":    {0, 0, 100_000_000, 99 * time.Millisecond, 0, ""},
+		"none or one":                 {0, 0, 100_000_000, 100 * time.Millisecond, 0, rounds},
+		"one or two":                  {1, 0, 100_000_000, 200 * time.Millisecond, 0, rounds},
+		"one, but not two":            {50_000_000, 49_000_000, 100_000_000, 198 * time.Millisecond, 99, ""},
 	} {
 		path := filepath.Join(t.TempDir(), "energy_uj")
 		require.NoError(t, os.WriteFile(path, []byte(strconv.FormatUint(c.now, 10)), 0o644))
-		z := raplZone{path: path, wrapAt: c.wrapAt, last: c.last, state: raplCounting}
+		z := raplZone{path: path, wrapAt: c.wrapAt, maxPower: raplMaxPower, last: c.last, state: raplCounting}
 		e, err := z.read(Load{Elapsed: c.elapsed})
-		if c.joules < 0 {
-			assert.ErrorContains(t, err, "went back", name)
-			assert.Zero(t, e, name)
-		} else {
+		if c.why == "" {
 			require.NoError(t, err, name)
-			assert.InDelta(t, c.joules, e.Joules(), 1e-6, name)
+		} else {
+			require.ErrorContains(t, err, c.why, name)
+		}
+		assert.InDelta(t, c.joules, e.Joules(), 1e-6, name)
+		if c.why == outside {
+			continue
 		}
 		require.NoError(t, os.WriteFile(path, []byte(strconv.FormatUint(c.now+7_000_000, 10)), 0o644))
-		e, err = z.read(Load{Elapsed: time.Second})
+		e, err = z.read(Load{Elapsed: time.Millisecond})
+		if c.now+7_000_000 > c.wrapAt {
+			require.ErrorContains(t, err, outside, name)
+			continue
+		}
 		require.NoError(t, err, name)
 		assert.InDelta(t, 7, e.Joules(), 1e-6, "%s: the next interval is whole", name)
 	}
@@ -249,4 +267,41 @@ func TestRAPLPartly(t *testing.T) {
 	require.ErrorIs(t, err, ErrNoData)
 	assert.ErrorContains(t, err, filepath.Join("intel-rapl:0", "energy_uj"))
 	assert.ErrorContains(t, err, "garbage")
+}
+
+// Whatever the kernel shows, and however long it takes: no panic, and never a figure that is no energy.
+func FuzzRAPLZone(f *testing.F) {
+	f.Add(uint64(wrapAt), uint64(time.Second), []byte("5000000\n7000000\n262143000000\n1000000\n"))
+	f.Add(uint64(65_532_610_987), uint64(time.Hour), []byte("1\n\n-5\n1e9\n18446744073709551615\n2"))
+	f.Add(uint64(1), uint64(1<<63), []byte("0\n1\n0\n1\n0\n1"))
+	f.Add(uint64(1<<64-1), uint64(1), []byte("9223372036854775807\n0\n9223372036854775807"))
+	f.Fuzz(func(t *testing.T, wrapAt, elapsed uint64, readings []byte) {
+		path := filepath.Join(t.TempDir(), "energy_uj")
+		z := raplZone{path: path, wrapAt: wrapAt, maxPower: raplMaxPower}
+		s := raplSum{zones: []*raplZone{&z, {path: path, wrapAt: wrapAt, maxPower: raplMaxPower, mirrors: &z}}}
+		defer func() {
+			for _, z := range s.zones {
+				if z.file != nil {
+					z.file.Close()
+				}
+			}
+		}()
+		for i, content := range bytes.Split(readings, []byte("\n")) {
+			if i == 16 {
+				break
+			}
+			if len(content) == 0 {
+				_ = os.Remove(path)
+			} else if err := os.WriteFile(path, content, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			e, err := s.Read(Load{Elapsed: time.Duration(elapsed >> (4 * i))})
+			if err != nil && e != 0 {
+				t.Fatalf("%v J in spite of %v", e, err)
+			}
+			if j := e.Joules(); !(j >= 0) || j > 2e-6*float64(wrapAt) {
+				t.Fatalf("%v J of a counter of %d uJ", j, wrapAt)
+			}
+		}
+	})
 }
