@@ -16,7 +16,7 @@ var raplBounds = Bounds{Low: 0.9, High: 1.1}
 // may be there in spite of it.
 //
 // Packages are added up; DRAM is not inside them, nested or not. Cores and uncore are inside the package, psys is the
-// whole platform, and intel-rapl-mmio repeats the package by other means: they are left out.
+// whole platform (openPsys), and intel-rapl-mmio repeats the package by other means: they are left out.
 func openRAPL(sysfs string) (packages, dram Sensor, err error) {
 	root := filepath.Join(sysfs, "class", "powercap")
 	dirs := raplFolders(root)
