@@ -73,7 +73,7 @@ func newCPUModel(infos []cpu.InfoStat, threads, size float64, cloud string) *cpu
 		m.use("model:arch", roughBounds, size, t.architectures[core.architectureOn(cloud)], core.describe(cloud))
 		return m
 	}
-	m.passOver("model:arch", "no measured architecture for %q, family %q, model %q", info.ModelName, info.Family, info.Model)
+	m.passOver("model:arch", "no measured architecture for %q, vendor %q, family %q, model %q", info.ModelName, info.VendorID, info.Family, info.Model)
 
 	if tdp, ok := t.tdp[modelKey(name)]; ok {
 		full := Power(tdp / t.threadsOfCPU(infos, threads, tdp))
