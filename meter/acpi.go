@@ -186,8 +186,8 @@ func (m *acpiMeter) close() {
 	}
 }
 
-// detail says what is read, for doctor.
-func (m *acpiMeter) detail() string {
+// Detail says what is read, for doctor.
+func (m *acpiMeter) Detail() string {
 	if m.over == 0 {
 		return m.path
 	}

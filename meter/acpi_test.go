@@ -32,7 +32,7 @@ func TestACPILayouts(t *testing.T) {
 			got = reason(err)
 		} else {
 			assert.Equal(t, "acpi", s.Method())
-			got = fmt.Sprintf("%s: %.2f to %.2f", s.(*acpiMeter).detail(), s.Bounds().Low, s.Bounds().High)
+			got = fmt.Sprintf("%s: %.2f to %.2f", s.(*acpiMeter).Detail(), s.Bounds().Low, s.Bounds().High)
 		}
 		assert.Equal(t, string(want), strings.ReplaceAll(got, sysfs, "/sys")+"\n", layout.Name())
 	}

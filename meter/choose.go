@@ -20,12 +20,11 @@ type chosen struct {
 // with what would open it where something would.
 func choose(procfs, sysfs string, psys bool, line Line) *chosen {
 	c := &chosen{}
-	c.chooseCPUAndRAM(procfs, sysfs)
-	c.chooseGPUs(sysfs)
-	if line.known() {
-		c.wall = wallLine{line}
-		c.used(Machine, c.wall)
+	if !psys || !c.choosePsys(sysfs) {
+		c.chooseCPUAndRAM(procfs, sysfs)
 	}
+	c.chooseGPUs(procfs, sysfs)
+	c.chooseWall(sysfs, line)
 	return c
 }
 
@@ -44,6 +43,19 @@ func (c *chosen) used(of Component, s interface {
 // passed notes one that is not, and why.
 func (c *chosen) passed(of Component, method string, err error, remedy string) {
 	c.findings = append(c.findings, Finding{Component: of, Method: method, Detail: reason(err), Remedy: remedy})
+}
+
+// choosePsys reports whether the platform's zone is there.
+func (c *chosen) choosePsys(sysfs string) bool {
+	platform, err := openPsys(sysfs)
+	if err != nil {
+		c.passed(CPU, "rapl:psys", err, raplRemedy(err))
+		return false
+	}
+	c.cpu = platform
+	c.used(CPU, platform)
+	c.passed(RAM, "rapl", errors.New("inside rapl:psys, which is under cpu"), "")
+	return true
 }
 
 func (c *chosen) chooseCPUAndRAM(procfs, sysfs string) {
@@ -75,14 +87,37 @@ func (c *chosen) chooseCPUAndRAM(procfs, sysfs string) {
 	c.used(RAM, c.ram)
 }
 
-func (c *chosen) chooseGPUs(sysfs string) {
+func (c *chosen) chooseGPUs(procfs, sysfs string) {
 	nvidia, err := openNVML()
 	if err != nil {
 		c.passed(GPU, "nvml", err, nvmlRemedy(sysfs))
-		return
+	} else {
+		c.gpus = append(c.gpus, nvidia)
 	}
-	c.gpus = append(c.gpus, nvidia)
-	c.used(GPU, nvidia)
+	others, err := openDRM(procfs, sysfs)
+	if err != nil {
+		c.passed(GPU, "drm", err, drmRemedy(err))
+	}
+	c.gpus = append(c.gpus, others...)
+	for _, g := range c.gpus {
+		c.used(GPU, g)
+	}
+}
+
+// chooseWall prefers the user's own line to the machine's meter.
+func (c *chosen) chooseWall(sysfs string, line Line) {
+	acpi, err := openACPI(sysfs)
+	switch {
+	case line.known():
+		c.wall = wallLine{line}
+	case err != nil:
+		c.passed(Machine, "acpi", err, "")
+		c.passed(Machine, "line", errors.New("this machine's line is not known"), "mlflow-emissions-proxy doctor --calibrate, with a power meter at the wall")
+		return
+	default:
+		c.wall = acpi
+	}
+	c.used(Machine, c.wall)
 }
 
 // raplRemedy is what opens RAPL's counters; empty where nothing is known to.

@@ -142,8 +142,8 @@ func (s *drmSensor) Close() {
 	}
 }
 
-// names lists the cards and what is read of each, for doctor.
-func (s *drmSensor) names() string {
+// Detail lists the cards and what is read of each, for doctor.
+func (s *drmSensor) Detail() string {
 	var names []string
 	for _, d := range s.devices {
 		if d.path != "" {

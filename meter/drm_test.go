@@ -32,7 +32,7 @@ func TestDRMLayouts(t *testing.T) {
 		sensors, err := openDRM(filepath.Join(dir, "proc"), sysfs)
 		var got strings.Builder
 		for _, s := range sensors {
-			fmt.Fprintf(&got, "%s: %s\n", s.Method(), s.(*drmSensor).names())
+			fmt.Fprintf(&got, "%s: %s\n", s.Method(), s.(*drmSensor).Detail())
 			assert.Less(t, s.Bounds().Low, 1.0)
 			assert.Greater(t, s.Bounds().High, 1.0)
 			s.Close()

@@ -131,6 +131,16 @@ func (t *processes) attachCgroup(s *Session, pids []int, born bool) {
 	}
 }
 
+// used returns the CPU time that is to be attributed.
+func (t *processes) used() (d time.Duration) {
+	for pid, p := range t.tracked {
+		if t.root(pid) != nil {
+			d += p.used
+		}
+	}
+	return d
+}
+
 // pids lists the tracked processes.
 func (t *processes) pids() []int { return slices.Collect(maps.Keys(t.tracked)) }
 

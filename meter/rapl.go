@@ -16,7 +16,7 @@ var raplBounds = Bounds{Low: 0.9, High: 1.1}
 // may be there in spite of it.
 //
 // Packages are added up; DRAM is not inside them, nested or not. Cores and uncore are inside the package, psys is the
-// whole platform, and intel-rapl-mmio repeats the package by other means: they are left out.
+// whole platform (openPsys), and intel-rapl-mmio repeats the package by other means: they are left out.
 func openRAPL(sysfs string) (packages, dram Sensor, err error) {
 	root := filepath.Join(sysfs, "class", "powercap")
 	dirs := raplFolders(root)
@@ -84,11 +84,11 @@ func raplName(dir string) (string, error) {
 // that shows what another die of its package does is taken for such a mirror, and not counted for as long as it goes
 // on to do so.
 func (r *raplSum) open(name, die, dir string) error {
-	z := &raplZone{name: name, die: die, path: filepath.Join(dir, "energy_uj")}
-	var err error
-	if z.wrapAt, err = raplRange(filepath.Join(dir, "max_energy_range_uj")); err != nil {
+	z, err := newRAPLZone(name, dir)
+	if err != nil {
 		return err
 	}
+	z.die = die
 	for _, o := range r.zones {
 		if o.mirrors != nil || o.die == z.die || raplPackage(o.die) == o.die || raplPackage(o.die) != raplPackage(z.die) {
 			continue
@@ -109,19 +109,6 @@ func (r *raplSum) open(name, die, dir string) error {
 	}
 	r.zones = append(r.zones, z)
 	return nil
-}
-
-func raplRange(path string) (uint64, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	n, err := raplNumber(f)
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", path, err)
-	}
-	return n, nil
 }
 
 // raplPackage is the package of a die: "package-0" of "package-0-die-1".

@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -40,113 +41,6 @@ func set(t *testing.T, root, dir string, counter uint64) {
 	require.NoError(t, os.WriteFile(filepath.Join(root, "class", "powercap", dir, "energy_uj"), []byte(strconv.FormatUint(counter, 10)), 0o644))
 }
 
-func TestRAPLLayouts(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		zones          map[string]zone
-		packages, dram string // zones that are added up; "" for none
-	}{
-		"a laptop": {map[string]zone{
-			"intel-rapl:0": {"package-0", "100"}, "intel-rapl:0/intel-rapl:0:0": {"core", "90"}, "intel-rapl:0/intel-rapl:0:1": {"uncore", "5"},
-			"intel-rapl:1": {"psys", "500"}, "intel-rapl-mmio:0": {"package-0", "100"},
-		}, "package-0", ""},
-		"two packages with nested DRAM": {map[string]zone{
-			"intel-rapl:0": {"package-0", "100"}, "intel-rapl:0/intel-rapl:0:0": {"dram", "10"},
-			"intel-rapl:1": {"package-1", "200"}, "intel-rapl:1/intel-rapl:1:0": {"dram", "20"},
-		}, "package-0, package-1", "dram, dram"},
-		"nested zones listed at the top, too": {map[string]zone{
-			"intel-rapl:0": {"package-0", "100"}, "intel-rapl:0/intel-rapl:0:0": {"dram", "10"}, "intel-rapl:0:0": {"dram", "10"},
-		}, "package-0", "dram"},
-		"flat DRAM":                     {map[string]zone{"intel-rapl:0": {"package-0", "100"}, "intel-rapl:1": {"dram", "10"}}, "package-0", "dram"},
-		"mirrored die":                  {map[string]zone{"intel-rapl:0": {"package-0-die-0", "100"}, "intel-rapl:1": {"package-0-die-1", "100"}}, "package-0-die-0", ""},
-		"two dies":                      {map[string]zone{"intel-rapl:0": {"package-0-die-0", "100"}, "intel-rapl:1": {"package-0-die-1", "101"}}, "package-0-die-0, package-0-die-1", ""},
-		"more zones than ten":           {map[string]zone{"intel-rapl:2": {"package-2", "1"}, "intel-rapl:10": {"package-10", "2"}}, "package-10, package-2", ""},
-		"a psys whose name sorts first": {map[string]zone{"intel-rapl:0": {"psys", "9"}, "intel-rapl:1": {"package-0", "1"}}, "package-0", ""},
-		"two packages at the same value": {map[string]zone{
-			"intel-rapl:0": {"package-0", "100"}, "intel-rapl:1": {"package-1", "100"}}, "package-0, package-1", ""},
-		"dies of two packages at the same value": {map[string]zone{
-			"intel-rapl:0": {"package-0-die-0", "100"}, "intel-rapl:1": {"package-1-die-0", "100"}}, "package-0-die-0, package-1-die-0", ""},
-		"a mirrored die with its memory": {map[string]zone{
-			"intel-rapl:0": {"package-0-die-0", "100"}, "intel-rapl:0/intel-rapl:0:0": {"dram", "10"},
-			"intel-rapl:1": {"package-0-die-1", "100"}, "intel-rapl:1/intel-rapl:1:0": {"dram", "10"},
-		}, "package-0-die-0", "dram"},
-		"memory of two packages at the same value": {map[string]zone{
-			"intel-rapl:0": {"package-0", "100"}, "intel-rapl:0/intel-rapl:0:0": {"dram", "10"},
-			"intel-rapl:1": {"package-1", "200"}, "intel-rapl:1/intel-rapl:1:0": {"dram", "10"},
-		}, "package-0, package-1", "dram, dram"},
-		"nothing":               {nil, "", ""},
-		"no package":            {map[string]zone{"intel-rapl:0": {"psys", "1"}}, "", ""},
-		"unreadable":            {map[string]zone{"intel-rapl:0": {"package-0", "unreadable"}}, "", ""},
-		"one of two unreadable": {map[string]zone{"intel-rapl:0": {"package-0", "1"}, "intel-rapl:1": {"package-1", "unreadable"}}, "", ""},
-		"garbage":               {map[string]zone{"intel-rapl:0": {"package-0", "1e9"}}, "", ""},
-		"empty":                 {map[string]zone{"intel-rapl:0": {"package-0", ""}}, "", ""},
-		"negative":              {map[string]zone{"intel-rapl:0": {"package-0", "-5"}}, "", ""},
-	} {
-		packages, dram, err := openRAPL(powercap(t, c.zones))
-		if c.packages == "" {
-			assert.ErrorIs(t, err, ErrNoData, name)
-			continue
-		}
-		require.NoError(t, err, name)
-		assert.Equal(t, c.packages, packages.(*raplSum).Detail(), name)
-		if c.dram == "" {
-			assert.Nil(t, dram, name)
-		} else {
-			assert.Equal(t, c.dram, dram.(*raplSum).Detail(), name)
-		}
-	}
-}
-
-func TestRAPLCounters(t *testing.T) {
-	t.Parallel()
-	root := powercap(t, map[string]zone{"intel-rapl:0": {"package-0", "5000000"}, "intel-rapl:1": {"package-1", "0"}})
-	s, _, err := openRAPL(root)
-	require.NoError(t, err)
-	read := func() (float64, error) {
-		e, err := s.Read(Load{Elapsed: time.Second})
-		return e.Joules(), err
-	}
-	e, err := read()
-	require.NoError(t, err)
-	assert.Zero(t, e, "the first reading is where it counts from")
-	set(t, root, "intel-rapl:0", 7_000_000)
-	set(t, root, "intel-rapl:1", 1_000_000)
-	e, err = read()
-	require.NoError(t, err)
-	assert.InDelta(t, 3, e, 1e-9, "packages add up")
-
-	set(t, root, "intel-rapl:0", wrapAt-1_000_000)
-	_, err = read()
-	require.NoError(t, err)
-	set(t, root, "intel-rapl:0", 2_000_000)
-	e, err = read()
-	require.NoError(t, err)
-	assert.InDelta(t, 3, e, 1e-9, "over the wrap")
-
-	set(t, root, "intel-rapl:0", 1_000_000)
-	_, err = read()
-	assert.Error(t, err, "a counter that goes back, as on resume from suspend, is no wrap of 262 kJ in a second")
-	set(t, root, "intel-rapl:0", 2_000_000)
-	e, err = read()
-	require.NoError(t, err)
-	assert.InDelta(t, 1, e, 1e-9, "it counts from where it went back to")
-
-	gone := filepath.Join(root, "class", "powercap", "intel-rapl:1", "energy_uj")
-	vanish(t, gone)
-	for range 2 {
-		_, err = read()
-		assert.ErrorContains(t, err, gone, "a zone that disappears is named")
-	}
-	set(t, root, "intel-rapl:1", 9_000_000)
-	_, err = read()
-	assert.ErrorContains(t, err, "it is back", "the interval has no beginning: a part of the machine must not pass for the whole")
-	set(t, root, "intel-rapl:0", 2_250_000)
-	set(t, root, "intel-rapl:1", 9_500_000)
-	e, err = read()
-	require.NoError(t, err)
-	assert.InDelta(t, 0.75, e, 1e-9, "what the zones counted meanwhile is not the next interval's")
-}
-
 // vanish takes a counter away as sysfs does when the module is unloaded: a file that is open fails, too.
 func vanish(t *testing.T, path string) {
 	t.Helper()
@@ -173,80 +67,95 @@ func TestRAPLFirstReadingFails(t *testing.T) {
 	assert.InDelta(t, 1, e.Joules(), 1e-9)
 }
 
-// The power that a wrap would mean tells a wrap from a counter that went back.
+// The power that a wrap would mean tells a wrap from a counter that went back, and one wrap from several.
 func TestRAPLWrapIsPlausible(t *testing.T) {
 	t.Parallel()
+	const (
+		back    = "went back"
+		rounds  = "may have wrapped more often"
+		outside = "outside the counter's range"
+	)
 	for name, c := range map[string]struct {
 		last, now, wrapAt uint64
 		elapsed           time.Duration
-		joules            float64 // 0: an error
+		joules            float64
+		why               string // of the error; empty for none
 	}{
-		"no wrap":                     {1_000_000, 3_000_000, wrapAt, time.Second, 2},
-		"standing still":              {5, 5, wrapAt, time.Second, 0},
-		"a wrap at 100 W":             {wrapAt - 60_000_000, 40_000_000, wrapAt, time.Second, 100},
-		"a wrap to nought":            {wrapAt - 1_000_000, 0, wrapAt, time.Second, 1},
-		"just under 1 kW":             {wrapAt, 999_000_000, wrapAt, time.Second, 999},
-		"over 1 kW":                   {wrapAt, 1_001_000_000, wrapAt, time.Second, -1},
-		"the same over two seconds":   {wrapAt, 1_001_000_000, wrapAt, 2 * time.Second, 1001},
-		"back by a little":            {5_000_000, 4_999_999, wrapAt, time.Second, -1},
-		"no time passed":              {wrapAt, 1, wrapAt, 0, -1},
-		"a range that is too small":   {2_000_000, 1_000_000, 1_500_000, time.Hour, -1},
-		"no range":                    {2_000_000, 1_000_000, 0, time.Hour, -1},
-		"a range of a narrow counter": {65_000_000_000, 500_000_000, 65_532_610_987, time.Minute, 1032.610987},
+		"no wrap":                     {1_000_000, 3_000_000, wrapAt, time.Second, 2, ""},
+		"standing still":              {5, 5, wrapAt, time.Second, 0, ""},
+		"a wrap at 100 W":             {wrapAt - 60_000_000, 40_000_000, wrapAt, time.Second, 100, ""},
+		"a wrap to nought":            {wrapAt - 1_000_000, 0, wrapAt, time.Second, 1, ""},
+		"just under 1 kW":             {wrapAt, 999_000_000, wrapAt, time.Second, 999, ""},
+		"over 1 kW":                   {wrapAt, 1_001_000_000, wrapAt, time.Second, 0, back},
+		"the same over two seconds":   {wrapAt, 1_001_000_000, wrapAt, 2 * time.Second, 1001, ""},
+		"back by a little":            {5_000_000, 4_999_999, wrapAt, time.Second, 0, back},
+		"no time passed":              {wrapAt, 1, wrapAt, 0, 0, back},
+		"time went back":              {wrapAt, 1, wrapAt, -time.Hour, 0, back},
+		"a range of a narrow counter": {65_000_000_000, 500_000_000, 65_532_610_987, time.Minute, 1032.610987, ""},
+		"a value over the range":      {2_000_000, 1_500_001, 1_500_000, time.Second, 0, outside},
+		"no range":                    {0, 1_000_000, 0, time.Second, 0, outside},
+		"just short of two rounds":    {0, 0, 100_000_000, 99 * time.Millisecond, 0, ""},
+		"none or one":                 {0, 0, 100_000_000, 100 * time.Millisecond, 0, rounds},
+		"one or two":                  {1, 0, 100_000_000, 200 * time.Millisecond, 0, rounds},
+		"one, but not two":            {50_000_000, 49_000_000, 100_000_000, 198 * time.Millisecond, 99, ""},
 	} {
 		path := filepath.Join(t.TempDir(), "energy_uj")
 		require.NoError(t, os.WriteFile(path, []byte(strconv.FormatUint(c.now, 10)), 0o644))
-		z := raplZone{path: path, wrapAt: c.wrapAt, last: c.last, state: raplCounting}
+		z := raplZone{path: path, wrapAt: c.wrapAt, maxPower: raplMaxPower, last: c.last, state: raplCounting}
 		e, err := z.read(Load{Elapsed: c.elapsed})
-		if c.joules < 0 {
-			assert.ErrorContains(t, err, "went back", name)
-			assert.Zero(t, e, name)
-		} else {
+		if c.why == "" {
 			require.NoError(t, err, name)
-			assert.InDelta(t, c.joules, e.Joules(), 1e-6, name)
+		} else {
+			require.ErrorContains(t, err, c.why, name)
+		}
+		assert.InDelta(t, c.joules, e.Joules(), 1e-6, name)
+		if c.why == outside {
+			continue
 		}
 		require.NoError(t, os.WriteFile(path, []byte(strconv.FormatUint(c.now+7_000_000, 10)), 0o644))
-		e, err = z.read(Load{Elapsed: time.Second})
+		e, err = z.read(Load{Elapsed: time.Millisecond})
+		if c.now+7_000_000 > c.wrapAt {
+			require.ErrorContains(t, err, outside, name)
+			continue
+		}
 		require.NoError(t, err, name)
 		assert.InDelta(t, 7, e.Joules(), 1e-6, "%s: the next interval is whole", name)
 	}
 }
 
-// Two dies that show one counter are counted once, for as long as they do.
-func TestRAPLMirroredDie(t *testing.T) {
-	t.Parallel()
-	root := powercap(t, map[string]zone{"intel-rapl:0": {"package-0-die-0", "100"}, "intel-rapl:1": {"package-0-die-1", "100"}})
-	s, _, err := openRAPL(root)
-	require.NoError(t, err)
-	read := func(die0, die1 uint64) float64 {
-		set(t, root, "intel-rapl:0", die0)
-		set(t, root, "intel-rapl:1", die1)
-		e, err := s.Read(Load{Elapsed: time.Second})
-		require.NoError(t, err)
-		return e.Joules()
-	}
-	assert.Zero(t, read(100, 100))
-	assert.InDelta(t, 2, read(2_000_100, 2_000_100), 1e-9, "one counter shown twice")
-	assert.InDelta(t, 3+4, read(5_000_100, 6_000_100), 1e-9, "two counters that stood at the same value by chance")
-	assert.InDelta(t, 1+2, read(6_000_100, 8_000_100), 1e-9)
-	assert.InDelta(t, 2+0, read(8_000_100, 8_000_100), 1e-9, "they stay two")
-}
-
-// An error names the file, and what can be read of the other component stays.
-func TestRAPLPartly(t *testing.T) {
-	t.Parallel()
-	packages, dram, err := openRAPL(powercap(t, map[string]zone{
-		"intel-rapl:0": {"package-0", "100"}, "intel-rapl:0/intel-rapl:0:0": {"dram", "unreadable"},
-	}))
-	assert.NotNil(t, packages, "memory that cannot be read does not take the packages away")
-	assert.Nil(t, dram)
-	require.ErrorIs(t, err, ErrNoData)
-	assert.ErrorContains(t, err, filepath.Join("intel-rapl:0:0", "energy_uj"))
-
-	packages, dram, err = openRAPL(powercap(t, map[string]zone{"intel-rapl:0": {"package-0", "garbage"}, "intel-rapl:1": {"dram", "10"}}))
-	assert.Nil(t, packages)
-	assert.NotNil(t, dram)
-	require.ErrorIs(t, err, ErrNoData)
-	assert.ErrorContains(t, err, filepath.Join("intel-rapl:0", "energy_uj"))
-	assert.ErrorContains(t, err, "garbage")
+// Whatever the kernel shows, and however long it takes: no panic, and never a figure that is no energy.
+func FuzzRAPLZone(f *testing.F) {
+	f.Add(uint64(wrapAt), uint64(time.Second), []byte("5000000\n7000000\n262143000000\n1000000\n"))
+	f.Add(uint64(65_532_610_987), uint64(time.Hour), []byte("1\n\n-5\n1e9\n18446744073709551615\n2"))
+	f.Add(uint64(1), uint64(1<<63), []byte("0\n1\n0\n1\n0\n1"))
+	f.Add(uint64(1<<64-1), uint64(1), []byte("9223372036854775807\n0\n9223372036854775807"))
+	f.Fuzz(func(t *testing.T, wrapAt, elapsed uint64, readings []byte) {
+		path := filepath.Join(t.TempDir(), "energy_uj")
+		z := raplZone{path: path, wrapAt: wrapAt, maxPower: raplMaxPower}
+		s := raplSum{zones: []*raplZone{&z, {path: path, wrapAt: wrapAt, maxPower: raplMaxPower, mirrors: &z}}}
+		defer func() {
+			for _, z := range s.zones {
+				if z.file != nil {
+					z.file.Close()
+				}
+			}
+		}()
+		for i, content := range bytes.Split(readings, []byte("\n")) {
+			if i == 16 {
+				break
+			}
+			if len(content) == 0 {
+				_ = os.Remove(path)
+			} else if err := os.WriteFile(path, content, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			e, err := s.Read(Load{Elapsed: time.Duration(elapsed >> (4 * i))})
+			if err != nil && e != 0 {
+				t.Fatalf("%v J in spite of %v", e, err)
+			}
+			if j := e.Joules(); !(j >= 0) || j > 2e-6*float64(wrapAt) {
+				t.Fatalf("%v J of a counter of %d uJ", j, wrapAt)
+			}
+		}
+	})
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
+	"time"
 )
 
 // raplZone is one counter of the kernel's powercap interface (Documentation/power/powercap), Intel's and AMD's alike.
@@ -14,7 +16,9 @@ type raplZone struct {
 	name   string
 	die    string // the package or die that it counts, or whose memory it counts: "package-0-die-1"
 	path   string // of energy_uj
-	wrapAt uint64 // uJ at which the counter begins anew
+	wrapAt uint64 // uJ: the counter's largest value, after which it begins anew
+
+	maxPower Power // more than it counts on average, over any interval
 
 	file    *os.File // open while it can be read: a sample is one system call
 	last    uint64   // uJ
@@ -31,12 +35,30 @@ const (
 	raplLost                      // the reading before failed: the interval that ends with the next one has no beginning
 )
 
-// raplMaxPower is more than any package uses on average (500 W parts may draw up to twice that for moments): a counter
-// that seems to have wrapped by more has gone back, as it may on resume from suspend.
+// raplMaxPower is more than any package or its memory uses on average (500 W parts may draw up to twice that for
+// moments): a counter that seems to have wrapped by more has gone back, as it may on resume from suspend.
 const raplMaxPower Power = 1000
 
-// read returns the energy since the read before. A counter that went back or cannot be read is an error. So is the
-// first reading after one that failed: its interval is as unknown as the one before, and 0 J would pass for measured.
+func newRAPLZone(name, dir string) (*raplZone, error) {
+	path := filepath.Join(dir, "max_energy_range_uj")
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	wrapAt, err := raplNumber(f)
+	if err == nil && wrapAt == 0 {
+		err = errors.New("a counter without a range")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return &raplZone{name: name, path: filepath.Join(dir, "energy_uj"), wrapAt: wrapAt, maxPower: raplMaxPower}, nil
+}
+
+// read returns the energy since the read before. A counter that went back, that may have wrapped more than once, or that
+// cannot be read is an error. So is the first reading after one that failed: its interval is as unknown as the one
+// before, and 0 J would pass for measured.
 func (z *raplZone) read(load Load) (Energy, error) {
 	now, err := z.counter()
 	if err != nil {
@@ -45,19 +67,33 @@ func (z *raplZone) read(load Load) (Energy, error) {
 	}
 	last, state := z.last, z.state
 	z.last, z.state = now, raplCounting
-	switch {
-	case state == raplFresh:
+	switch state {
+	case raplFresh:
 		return 0, nil
-	case state == raplLost:
+	case raplLost:
 		return 0, fmt.Errorf("read %s: it is back, and counts from here", z.path)
-	case now >= last:
-		return raplEnergy(now - last), nil
 	}
-	// The only place where a wrap is handled.
-	if e := raplEnergy(now + z.wrapAt - last); last <= z.wrapAt && e <= raplMaxPower.Over(load.Elapsed) {
-		return e, nil
+	return z.between(last, now, load.Elapsed)
+}
+
+// between returns the energy that the counter counted from one reading to the next. It is the only place where wraps
+// are handled.
+//
+// The readings tell it but for whole rounds of the counter. What can be used in the time decides: after 20 s at no more
+// than 1 kW a range of 262 kJ leaves one answer. After five minutes, 10 kJ may also be 272 kJ, and the interval is
+// unknown; 100 kJ are still certain, since 362 kJ would be too many.
+func (z *raplZone) between(last, now uint64, elapsed time.Duration) (Energy, error) {
+	most := z.maxPower.Over(elapsed)
+	e := raplEnergy(now - last)
+	if now < last {
+		if e = raplEnergy(z.wrapAt - last + now); e > most {
+			return 0, fmt.Errorf("read %s: the counter went back from %d to %d", z.path, last, now)
+		}
 	}
-	return 0, fmt.Errorf("read %s: the counter went back from %d to %d", z.path, last, now)
+	if e+raplEnergy(z.wrapAt) <= most {
+		return 0, fmt.Errorf("read %s: in %s the counter may have wrapped more often than can be told", z.path, elapsed)
+	}
+	return e, nil
 }
 
 func raplEnergy(microjoules uint64) Energy { return Energy(float64(microjoules) * 1e-6) }
@@ -77,6 +113,9 @@ func (z *raplZone) counter() (uint64, error) {
 		z.file.Close()
 		z.file = nil
 		return 0, fmt.Errorf("read %s: %w", z.path, err)
+	}
+	if n > z.wrapAt {
+		return 0, fmt.Errorf("read %s: %d is outside the counter's range, %d", z.path, n, z.wrapAt)
 	}
 	return n, nil
 }

@@ -42,6 +42,9 @@ func (m *Meter) sample() {
 	}
 	m.follow(forks)
 	load.Tracked = m.trees.pids()
+	if model, ok := m.cpu.(*cpuModel); ok {
+		load.Busy = model.within(load.Busy, m.trees.used(), elapsed)
+	}
 
 	e, devices := m.read(load, err, &why)
 	m.totals.Sensors.Add(e)
