@@ -12,7 +12,10 @@ import (
 const nvmlLibrary = "libnvidia-ml.so.1"
 
 // nvmlCalls says which functions this machine's library has, of those that one can do without.
-type nvmlCalls struct{ energy, power, compute, graphics bool }
+type nvmlCalls struct {
+	energy, power     bool // of a device
+	compute, graphics bool // who holds memory
+}
 
 // nvmlSymbols looks the functions up that nvml.go calls. go-nvml binds them lazily: calling one that the library lacks
 // ends the whole process in the dynamic linker ("symbol lookup error", exit status 127), which no recover can catch.

@@ -3,21 +3,20 @@
 package meter
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/NVIDIA/go-nvml/pkg/nvml"
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// fakeLibrary is as much of the driver's library as is asked for: one device, whose counter rises by 5 J at each call.
+// fakeLibrary is as much of the driver's library as is asked for, each function on a line of its own: one device, whose
+// counter rises by 5 J at each call.
 const fakeLibrary = `
 typedef struct { unsigned int pid; unsigned long long used; unsigned int gi, ci; } info;
 static unsigned long long mj = 1000;
@@ -61,6 +60,23 @@ func fakeDriver(t *testing.T, test, source string, without ...string) {
 	assert.Contains(t, string(out), "--- PASS", "without %v", without)
 }
 
+// readFake reads the fake driver's devices for the first time, and once more.
+func readFake(t *testing.T) []GPUReading {
+	t.Helper()
+	s, err := openNVML()
+	require.NoError(t, err)
+	defer s.Close()
+	first, err := s.Read(Load{})
+	require.NoError(t, err)
+	for _, r := range first {
+		assert.Zero(t, r.Energy)
+		assert.NoError(t, r.Err)
+	}
+	second, err := s.Read(Load{})
+	require.NoError(t, err)
+	return second
+}
+
 // The real loading path.
 func TestNVMLLoadsTheDriversLibrary(t *testing.T) {
 	t.Parallel()
@@ -69,16 +85,32 @@ func TestNVMLLoadsTheDriversLibrary(t *testing.T) {
 		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetGraphicsRunningProcesses", "nvmlDeviceGetComputeRunningProcesses_v", "nvmlDeviceGetPowerUsage")
 		return
 	}
+	assert.Equal(t, []GPUReading{{Device: "GPU-fake", Energy: 5, Processes: []GPUProcess{{PID: 4242, Memory: 1}}}}, readFake(t))
+}
+
+// When the driver was unloaded, the library is closed and opened anew: what go-nvml has bound must still be there.
+func TestNVMLOfADriverThatIsReloaded(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("FAKE_NVML") == "" {
+		fakeDriver(t, t.Name(), strings.NewReplacer(
+			"{ *n = 1; return 0; }\nint nvmlDeviceGetHandle", "{ static int calls; *n = 1; return ++calls == 3 ? 1 : 0; }\nint nvmlDeviceGetHandle",
+		).Replace(fakeLibrary))
+		return
+	}
 	s, err := openNVML()
 	require.NoError(t, err)
 	defer s.Close()
-	first, err := s.Read(Load{})
-	require.NoError(t, err)
-	require.Len(t, first, 1)
-	assert.Zero(t, first[0].Energy)
-	second, err := s.Read(Load{})
-	require.NoError(t, err)
-	assert.Equal(t, []GPUReading{{Device: "GPU-fake", Energy: 5, Processes: []GPUProcess{{PID: 4242, Memory: 1}}}}, second)
+	var energies []Energy
+	var failures []string
+	for range 3 {
+		r, err := s.Read(Load{})
+		require.NoError(t, err)
+		require.Len(t, r, 1)
+		energies = append(energies, r[0].Energy)
+		failures = append(failures, fmt.Sprint(r[0].Err))
+	}
+	assert.Equal(t, []Energy{0, 0, 5}, energies)
+	assert.Equal(t, []string{"<nil>", errBack.Error(), "<nil>"}, failures)
 }
 
 // A library older than the energy counter: to call what it lacks would end the process, beyond any recover.
@@ -89,13 +121,8 @@ func TestNVMLOfAnOldDriver(t *testing.T) {
 		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetTotalEnergyConsumption", "RunningProcesses")
 		return
 	}
-	s, err := openNVML()
-	require.NoError(t, err)
-	defer s.Close()
-	for range 2 {
-		r, err := s.Read(Load{})
-		require.NoError(t, err)
-		require.Len(t, r, 1)
+	for _, r := range readFake(t) {
+		assert.NoError(t, r.Err)
 	}
 }
 
@@ -132,133 +159,4 @@ func TestNoDriver(t *testing.T) {
 	_, err := openNVML()
 	assert.ErrorIs(t, err, ErrNoData)
 	assert.ErrorContains(t, err, "no NVIDIA driver")
-}
-
-// mockLibrary is one device whose counter, in mJ, and power, in mW, tests set.
-type mockLibrary struct {
-	mock.Interface
-	counter    uint64
-	counterRet nvml.Return
-	power      uint32
-	handleRet  nvml.Return
-}
-
-func newMockLibrary() *mockLibrary {
-	m := &mockLibrary{}
-	device := &mock.Device{
-		GetUUIDFunc:                   func() (string, nvml.Return) { return "GPU-0", nvml.SUCCESS },
-		GetTotalEnergyConsumptionFunc: func() (uint64, nvml.Return) { return m.counter, m.counterRet },
-		GetPowerUsageFunc:             func() (uint32, nvml.Return) { return m.power, nvml.SUCCESS },
-		GetComputeRunningProcessesFunc: func() ([]nvml.ProcessInfo, nvml.Return) {
-			return []nvml.ProcessInfo{{Pid: 7}}, nvml.SUCCESS
-		},
-		GetGraphicsRunningProcessesFunc: func() ([]nvml.ProcessInfo, nvml.Return) { return nil, nvml.ERROR_NOT_SUPPORTED },
-	}
-	m.InitFunc = func() nvml.Return { return nvml.SUCCESS }
-	m.ShutdownFunc = func() nvml.Return { return nvml.SUCCESS }
-	m.DeviceGetCountFunc = func() (int, nvml.Return) { return 1, nvml.SUCCESS }
-	m.DeviceGetHandleByIndexFunc = func(int) (nvml.Device, nvml.Return) { return device, m.handleRet }
-	return m
-}
-
-func pidsOf(r GPUReading) (pids []int) {
-	for _, p := range r.Processes {
-		pids = append(pids, p.PID)
-	}
-	return pids
-}
-
-// failure reads a sensor of one device and returns why that could not be read.
-func failure(s GPUSensor) error {
-	r, err := s.Read(Load{})
-	if err != nil || len(r) != 1 {
-		return err
-	}
-	return r[0].Err
-}
-
-func TestNVMLCounter(t *testing.T) {
-	t.Parallel()
-	m := newMockLibrary()
-	s, err := newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
-	require.NoError(t, err)
-	read := func(counter uint64) float64 {
-		m.counter = counter
-		r, err := s.Read(Load{})
-		require.NoError(t, err)
-		require.Len(t, r, 1)
-		assert.Equal(t, []int{7}, pidsOf(r[0]))
-		return r[0].Energy.Joules()
-	}
-	assert.Zero(t, read(1000))
-	assert.InDelta(t, 2.5, read(3500), 1e-9)
-	assert.Zero(t, read(100), "the counter was reset")
-	assert.InDelta(t, 0.9, read(1000), 1e-9)
-	m.handleRet = nvml.ERROR_GPU_IS_LOST
-	assert.ErrorContains(t, failure(s), "LOST")
-	m.handleRet = nvml.SUCCESS
-	m.counterRet = nvml.ERROR_GPU_IS_LOST
-	assert.Error(t, failure(s))
-	m.counterRet = nvml.SUCCESS
-	assert.Zero(t, read(9000), "it is back, and counts from here")
-	assert.InDelta(t, 1, read(10000), 1e-9)
-
-	m.handleRet = nvml.ERROR_GPU_IS_LOST
-	assert.Error(t, failure(s))
-	m.handleRet = nvml.SUCCESS
-	assert.Zero(t, read(20000), "likewise when not even its handle could be had")
-}
-
-// One device that fails takes nothing from the others.
-func TestNVMLOneOfTwoFails(t *testing.T) {
-	t.Parallel()
-	m, lost := newMockLibrary(), newMockLibrary()
-	lost.counterRet = nvml.ERROR_GPU_IS_LOST
-	good, bad := m.DeviceGetHandleByIndexFunc, lost.DeviceGetHandleByIndexFunc
-	m.DeviceGetCountFunc = func() (int, nvml.Return) { return 2, nvml.SUCCESS }
-	m.DeviceGetHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {
-		if i == 0 {
-			return bad(i)
-		}
-		return good(i)
-	}
-	s, err := newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
-	require.NoError(t, err)
-	for i := range uint64(3) {
-		m.counter = 1000 * i
-		r, err := s.Read(Load{})
-		require.NoError(t, err)
-		require.Len(t, r, 2)
-		assert.ErrorContains(t, r[0].Err, "LOST")
-		assert.NoError(t, r[1].Err)
-		assert.InDelta(t, float64(min(i, 1)), r[1].Energy.Joules(), 1e-9)
-	}
-}
-
-func TestNVMLPower(t *testing.T) {
-	t.Parallel()
-	m := newMockLibrary()
-	m.counterRet, m.power = nvml.ERROR_NOT_SUPPORTED, 70_000
-	s, err := newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
-	require.NoError(t, err)
-	now := time.Now()
-	s.now = func() time.Time { return now }
-	_, err = s.Read(Load{})
-	require.NoError(t, err)
-	now = now.Add(2 * time.Second)
-	r, err := s.Read(Load{})
-	require.NoError(t, err)
-	assert.InDelta(t, 140, r[0].Energy.Joules(), 1e-9, "devices before Volta have no counter")
-}
-
-func TestNVMLThatPanics(t *testing.T) {
-	t.Parallel()
-	m := newMockLibrary()
-	s, err := newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
-	require.NoError(t, err)
-	m.DeviceGetCountFunc = func() (int, nvml.Return) { panic("undefined symbol") }
-	assert.Error(t, failure(s))
-	m.InitFunc = func() nvml.Return { panic("undefined symbol") }
-	_, err = newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
-	assert.ErrorIs(t, err, ErrNoData)
 }

@@ -1,0 +1,93 @@
+//go:build cgo && linux
+
+package meter
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/NVIDIA/go-nvml/pkg/nvml"
+	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
+	"github.com/stretchr/testify/require"
+)
+
+// everyCall is a library of today.
+var everyCall = nvmlCalls{energy: true, power: true, compute: true, graphics: true}
+
+// mockNVML is a driver whose devices, answers and clock tests set.
+type mockNVML struct {
+	mock.Interface
+	gpus              []*mockGPU
+	countRet, initRet nvml.Return
+	inits, shutdowns  int
+	now               time.Time
+}
+
+// mockGPU is a device.
+type mockGPU struct {
+	mock.Device
+	uuid                                     string
+	handleRet, uuidRet, counterRet, powerRet nvml.Return
+	counter                                  uint64 // mJ
+	power                                    uint32 // mW
+	holders, drawers                         []nvml.ProcessInfo
+}
+
+func newMockGPU(uuid string) *mockGPU {
+	g := &mockGPU{uuid: uuid, power: 70_000}
+	g.GetUUIDFunc = func() (string, nvml.Return) { return g.uuid, g.uuidRet }
+	g.GetTotalEnergyConsumptionFunc = func() (uint64, nvml.Return) { return g.counter, g.counterRet }
+	g.GetPowerUsageFunc = func() (uint32, nvml.Return) { return g.power, g.powerRet }
+	g.GetComputeRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) { return g.holders, nvml.SUCCESS }
+	g.GetGraphicsRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) {
+		if g.drawers == nil {
+			return nil, nvml.ERROR_NOT_SUPPORTED
+		}
+		return g.drawers, nvml.SUCCESS
+	}
+	return g
+}
+
+func newMockNVML(gpus ...*mockGPU) *mockNVML {
+	m := &mockNVML{gpus: gpus, now: time.Unix(1_800_000_000, 0)}
+	m.InitFunc = func() nvml.Return { m.inits++; return m.initRet }
+	m.ShutdownFunc = func() nvml.Return { m.shutdowns++; return nvml.SUCCESS }
+	m.DeviceGetCountFunc = func() (int, nvml.Return) { return len(m.gpus), m.countRet }
+	m.DeviceGetHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) { return m.gpus[i], m.gpus[i].handleRet }
+	return m
+}
+
+func (m *mockNVML) open(t require.TestingT, calls nvmlCalls) *nvmlSensor {
+	s, err := newNVML(m, calls)
+	require.NoError(t, err)
+	s.now = func() time.Time { return m.now }
+	return s
+}
+
+// second lets a second pass, in which each device that counts uses as many joules.
+func (m *mockNVML) second(joules uint64) {
+	m.now = m.now.Add(time.Second)
+	for _, g := range m.gpus {
+		g.counter += joules * 1000
+	}
+}
+
+// readNVML returns the readings by device.
+func readNVML(t require.TestingT, s *nvmlSensor, load Load) map[string]GPUReading {
+	readings, err := s.Read(load)
+	require.NoError(t, err)
+	by := map[string]GPUReading{}
+	for _, r := range readings {
+		require.NotContains(t, by, r.Device)
+		by[r.Device] = r
+	}
+	return by
+}
+
+// nvmlSaid is what a reading says of the interval, in a word: its joules or its error.
+func nvmlSaid(r GPUReading) string {
+	if r.Err != nil {
+		return r.Err.Error()
+	}
+	return fmt.Sprintf("%g J", r.Energy.Joules())
+}
