@@ -165,21 +165,26 @@ func (s *nvmlSensor) readDevice(device nvml.Device, uuid string, load Load, blin
 	case d.round == s.round-1:
 		back = false
 	default:
-		d, back = &nvmlDevice{}, true
+		d, back = &nvmlDevice{seen: d.seen}, true
 	}
 	s.devices[uuid] = d
 
-	e, err := d.energy(device, s.calls, load, s.now(), s.round)
+	now := s.now()
+	e, err := d.energy(device, s.calls, load, now, s.round)
 	if d.round != s.round {
 		return GPUReading{Device: uuid, Err: err}
 	}
 	if back && err == nil {
 		err = errBack
 	}
+	var busy map[int]float64
+	if s.calls.utilization { // after an interval that is lost, too: its samples are not the next one's
+		busy = d.utilization(device, now)
+	}
 	if err != nil {
 		return GPUReading{Device: uuid, Err: err}
 	}
-	return GPUReading{Device: uuid, Energy: e, Processes: s.processes(device)}
+	return GPUReading{Device: uuid, Energy: e, Processes: s.processes(device, busy)}
 }
 
 // nvmlError is what a function of the library says, nil for success.

@@ -16,6 +16,10 @@ type nvmlDevice struct {
 	since   time.Time // up to when its energy is known
 	counter uint64    // mJ, at since
 	byPower bool      // it has no counter, or one that stands still
+
+	seen    uint64          // time of the newest sample of its processes, in us by the driver's clock
+	sampled time.Time       // when that was read
+	busy    map[int]float64 // what it said, by pid
 }
 
 // nvmlStill is how long a counter may stand still. It ticks about every 100 ms where there is one, and the idlest

@@ -12,7 +12,7 @@ import (
 )
 
 // everyCall is a library of today.
-var everyCall = nvmlCalls{energy: true, power: true, compute: true, graphics: true}
+var everyCall = nvmlCalls{energy: true, power: true, compute: true, graphics: true, utilization: true}
 
 // mockNVML is a driver whose devices, answers and clock tests set.
 type mockNVML struct {
@@ -31,6 +31,7 @@ type mockGPU struct {
 	counter                                  uint64 // mJ
 	power                                    uint32 // mW
 	holders, drawers                         []nvml.ProcessInfo
+	samples                                  []nvml.ProcessUtilizationSample // the driver's buffer
 }
 
 func newMockGPU(uuid string) *mockGPU {
@@ -44,6 +45,18 @@ func newMockGPU(uuid string) *mockGPU {
 			return nil, nvml.ERROR_NOT_SUPPORTED
 		}
 		return g.drawers, nvml.SUCCESS
+	}
+	g.GetProcessUtilizationFunc = func(since uint64) ([]nvml.ProcessUtilizationSample, nvml.Return) {
+		var newer []nvml.ProcessUtilizationSample
+		for _, s := range g.samples {
+			if s.TimeStamp > since {
+				newer = append(newer, s)
+			}
+		}
+		if newer == nil {
+			return nil, nvml.ERROR_NOT_FOUND
+		}
+		return newer, nvml.SUCCESS
 	}
 	return g
 }
@@ -71,6 +84,9 @@ func (m *mockNVML) second(joules uint64) {
 		g.counter += joules * 1000
 	}
 }
+
+// at is the time on the driver's clock, some time before now.
+func (m *mockNVML) at(before time.Duration) uint64 { return uint64(m.now.Add(-before).UnixMicro()) }
 
 // readNVML returns the readings by device.
 func readNVML(t require.TestingT, s *nvmlSensor, load Load) map[string]GPUReading {

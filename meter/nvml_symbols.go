@@ -15,6 +15,7 @@ const nvmlLibrary = "libnvidia-ml.so.1"
 type nvmlCalls struct {
 	energy, power     bool // of a device
 	compute, graphics bool // who holds memory
+	utilization       bool // who keeps it busy
 }
 
 // nvmlSymbols looks the functions up that nvml.go calls. go-nvml binds them lazily: calling one that the library lacks
@@ -44,6 +45,8 @@ func nvmlSymbols() (nvmlCalls, error) {
 		power:    has("nvmlDeviceGetPowerUsage"),
 		compute:  has("nvmlDeviceGetComputeRunningProcesses", "_v3", "_v2"),
 		graphics: has("nvmlDeviceGetGraphicsRunningProcesses", "_v3", "_v2"),
+
+		utilization: has("nvmlDeviceGetProcessUtilization"),
 	}
 	if !calls.energy && !calls.power {
 		return nvmlCalls{}, fmt.Errorf("%w: %s reads neither energy nor power", ErrNoData, nvmlLibrary)

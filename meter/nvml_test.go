@@ -18,7 +18,10 @@ import (
 // fakeLibrary is as much of the driver's library as is asked for, each function on a line of its own: one device, whose
 // counter rises by 5 J at each call.
 const fakeLibrary = `
+#include <sys/time.h>
+#define SAMPLES 2
 typedef struct { unsigned int pid; unsigned long long used; unsigned int gi, ci; } info;
+typedef struct { unsigned int pid; unsigned long long at; unsigned int sm, mem, enc, dec; } sample;
 static unsigned long long mj = 1000;
 int nvmlInit_v2(void) { return 0; }
 int nvmlShutdown(void) { return 0; }
@@ -35,7 +38,12 @@ int nvmlDeviceGetComputeRunningProcesses(void *d, unsigned int *n, info *p) { re
 int nvmlDeviceGetGraphicsRunningProcesses_v3(void *d, unsigned int *n, info *p) { *n = 0; return 0; }
 int nvmlDeviceGetGraphicsRunningProcesses_v2(void *d, unsigned int *n, info *p) { *n = 0; return 0; }
 int nvmlDeviceGetGraphicsRunningProcesses(void *d, unsigned int *n, info *p) { *n = 0; return 0; }
+static void sampled(sample *s, unsigned int pid, unsigned int sm) { struct timeval t; gettimeofday(&t, 0); s->pid = pid; s->sm = sm; s->at = t.tv_sec * 1000000ULL + t.tv_usec; }
+int nvmlDeviceGetProcessUtilization(void *d, sample *s, unsigned int *n, unsigned long long since) { if (!s) { *n = SAMPLES; return 7; } if (*n < 2) { *n = 2; return 7; } sampled(s, 4242, 50); sampled(s + 1, 4243, 25); return 0; }
 `
+
+// newerFunctions are those of fakeLibrary that a driver of ten years ago has not.
+var newerFunctions = []string{"nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetProcessUtilization"}
 
 // fakeDriver compiles a library from C, without the functions named, and runs a test of this file in a process of its own
 // that finds it where the driver's would be.
@@ -85,6 +93,21 @@ func TestNVMLLoadsTheDriversLibrary(t *testing.T) {
 		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetGraphicsRunningProcesses", "nvmlDeviceGetComputeRunningProcesses_v", "nvmlDeviceGetPowerUsage")
 		return
 	}
+	assert.Equal(t, []GPUReading{{Device: "GPU-fake", Energy: 5, Processes: []GPUProcess{
+		{PID: 4242, Memory: 1, Busy: 0.5},
+		{PID: 4243, Busy: 0.25},
+	}}}, readFake(t))
+}
+
+// go-nvml asks for the number of samples, and then for as many; when there are more by then, it panics.
+func TestNVMLSamplesThatGrowInNumber(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("FAKE_NVML") == "" {
+		fakeDriver(t, t.Name(), strings.Replace(fakeLibrary, "SAMPLES 2", "SAMPLES 1", 1))
+		fakeDriver(t, t.Name(), strings.Replace(fakeLibrary, "SAMPLES 2", "SAMPLES 0", 1))
+		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetProcessUtilization")
+		return
+	}
 	assert.Equal(t, []GPUReading{{Device: "GPU-fake", Energy: 5, Processes: []GPUProcess{{PID: 4242, Memory: 1}}}}, readFake(t))
 }
 
@@ -118,7 +141,8 @@ func TestNVMLOfAnOldDriver(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("FAKE_NVML") == "" {
 		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetTotalEnergyConsumption")
-		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetTotalEnergyConsumption", "RunningProcesses")
+		fakeDriver(t, t.Name(), fakeLibrary, newerFunctions...)
+		fakeDriver(t, t.Name(), fakeLibrary, append(newerFunctions, "RunningProcesses")...)
 		return
 	}
 	for _, r := range readFake(t) {
