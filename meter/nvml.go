@@ -15,9 +15,10 @@ import (
 // nvmlSensor reads NVIDIA's devices through the driver's own library, which is loaded when it is first asked for: a
 // machine without a driver is the normal case.
 type nvmlSensor struct {
-	lib   nvml.Interface
-	calls nvmlCalls
-	now   func() time.Time
+	lib    nvml.Interface
+	calls  nvmlCalls
+	now    func() time.Time
+	detail string
 
 	// By UUID, since their order may change: all that were ever there.
 	devices map[string]*nvmlDevice
@@ -60,21 +61,19 @@ func newNVML(lib nvml.Interface, calls nvmlCalls) (s *nvmlSensor, err error) {
 	if ret := lib.Init(); ret != nvml.SUCCESS {
 		return nil, fmt.Errorf("%w: no NVIDIA driver (%s)", ErrNoData, nvml.ErrorString(ret))
 	}
-	n, ret := lib.DeviceGetCount()
-	if ret != nvml.SUCCESS {
-		reason := nvml.ErrorString(ret)
+	s = &nvmlSensor{lib: lib, calls: calls, devices: map[string]*nvmlDevice{}, now: time.Now}
+	if s.detail, err = s.describe(); err != nil {
 		lib.Shutdown()
-		return nil, fmt.Errorf("%w: count NVIDIA's devices: %s", ErrNoData, reason)
+		return nil, fmt.Errorf("%w: %w", ErrNoData, err)
 	}
-	if n == 0 {
-		lib.Shutdown()
-		return nil, fmt.Errorf("%w: no NVIDIA device", ErrNoData)
-	}
-	return &nvmlSensor{lib: lib, calls: calls, devices: map[string]*nvmlDevice{}, now: time.Now}, nil
+	return s, nil
 }
 
 func (s *nvmlSensor) Method() string { return "nvml" }
 func (s *nvmlSensor) Bounds() Bounds { return nvmlBounds }
+
+// Detail says which devices were there when the sensor was opened, and how each is read.
+func (s *nvmlSensor) Detail() string { return s.detail }
 
 // Close is GPUSensor's.
 func (s *nvmlSensor) Close() {
@@ -102,11 +101,11 @@ func (s *nvmlSensor) Read(load Load) (readings []GPUReading, err error) {
 		device, uuid, err := s.device(i)
 		if err != nil {
 			nameless = true
-			readings = append(readings, GPUReading{Device: fmt.Sprint("device ", i), Err: err})
+			readings = append(readings, GPUReading{Device: nvmlName(i), Err: err})
 			continue
 		}
 		found[uuid] = true
-		readings = append(readings, s.readDevice(device, uuid, load, blind))
+		readings = append(readings, s.readDevice(device, uuid, load, blind)...)
 	}
 	s.blind = nameless
 	if nameless { // those that are missed are presumably those without a name
@@ -155,8 +154,12 @@ func (s *nvmlSensor) device(i int) (nvml.Device, string, error) {
 	return device, uuid, nvmlError("read its UUID", ret)
 }
 
-// readDevice reads a device. blind says that one which was never seen may be one that failed, rather than a new one.
-func (s *nvmlSensor) readDevice(device nvml.Device, uuid string, load Load, blind bool) GPUReading {
+// nvmlName stands for a device whose UUID cannot be had.
+func nvmlName(i int) string { return fmt.Sprint("device ", i) }
+
+// readDevice reads a device, or each of its MIG instances. blind says that a device which was never seen may be one
+// that failed, rather than a new one.
+func (s *nvmlSensor) readDevice(device nvml.Device, uuid string, load Load, blind bool) []GPUReading {
 	d, known := s.devices[uuid]
 	back := blind
 	switch {
@@ -172,19 +175,23 @@ func (s *nvmlSensor) readDevice(device nvml.Device, uuid string, load Load, blin
 	now := s.now()
 	e, err := d.energy(device, s.calls, load, now, s.round)
 	if d.round != s.round {
-		return GPUReading{Device: uuid, Err: err}
+		return []GPUReading{{Device: uuid, Err: err}}
 	}
 	if back && err == nil {
 		err = errBack
 	}
+	mig := s.inMIGMode(device)
 	var busy map[int]float64
-	if s.calls.utilization { // after an interval that is lost, too: its samples are not the next one's
+	if s.calls.utilization && !mig { // after an interval that is lost, too: its samples are not the next one's
 		busy = d.utilization(device, now)
 	}
-	if err != nil {
-		return GPUReading{Device: uuid, Err: err}
+	switch {
+	case err != nil:
+		return []GPUReading{{Device: uuid, Err: err}}
+	case mig:
+		return s.splitMIG(device, uuid, e)
 	}
-	return GPUReading{Device: uuid, Energy: e, Processes: s.processes(device, busy)}
+	return []GPUReading{{Device: uuid, Energy: e, Processes: s.processes(device, busy)}}
 }
 
 // nvmlError is what a function of the library says, nil for success.

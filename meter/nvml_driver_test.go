@@ -182,3 +182,34 @@ func TestNVMLThatPanics(t *testing.T) {
 	_, err = newNVML(m, everyCall)
 	assert.ErrorIs(t, err, ErrNoData)
 }
+
+func TestNVMLDetail(t *testing.T) {
+	t.Parallel()
+	gpus := fourGPUs()
+	m := newMockNVML(gpus...)
+	gpus[0].name, gpus[2].name = "NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-40GB"
+	gpus[1].name, gpus[1].counterRet = "Tesla P100", nvml.ERROR_NOT_SUPPORTED
+	gpus[2].mig = []*mockGPU{nil, newMockMIG("MIG-0", 1)}
+	gpus[3].handleRet = nvml.ERROR_GPU_IS_LOST
+	assert.Equal(t, "2 x NVIDIA A100-SXM4-40GB (energy counter), 1 x Tesla P100 (power), 1 x device 3 (open it: ERROR_GPU_IS_LOST), 1 MIG instance",
+		m.open(t, everyCall).Detail())
+
+	gpus[0].GetNameFunc = nil
+	m.gpus = gpus[:1]
+	assert.Equal(t, "1 x NVIDIA device (energy counter)", m.open(t, nvmlCalls{energy: true}).Detail(), "a library that knows no names")
+}
+
+// Devices that never tell what they use are a reason to do without the sensor; one that is lost may come back.
+func TestNVMLWithoutAnythingToRead(t *testing.T) {
+	t.Parallel()
+	g := newMockGPU("GPU-0")
+	m := newMockNVML(g)
+	g.counterRet, g.powerRet = nvml.ERROR_NOT_SUPPORTED, nvml.ERROR_NOT_SUPPORTED
+	_, err := newNVML(m, everyCall)
+	require.ErrorIs(t, err, ErrNoData)
+	assert.Contains(t, reason(err), "1 x NVIDIA Mock (neither energy nor power)")
+	assert.Equal(t, 1, m.shutdowns)
+
+	g.counterRet = nvml.ERROR_GPU_IS_LOST
+	assert.Equal(t, "1 x NVIDIA Mock (ERROR_GPU_IS_LOST)", m.open(t, everyCall).Detail())
+}

@@ -12,7 +12,7 @@ import (
 )
 
 // everyCall is a library of today.
-var everyCall = nvmlCalls{energy: true, power: true, compute: true, graphics: true, utilization: true}
+var everyCall = nvmlCalls{energy: true, power: true, compute: true, graphics: true, utilization: true, name: true, memory: true, mig: true}
 
 // mockNVML is a driver whose devices, answers and clock tests set.
 type mockNVML struct {
@@ -23,20 +23,25 @@ type mockNVML struct {
 	now               time.Time
 }
 
-// mockGPU is a device.
+// mockGPU is a device, or a MIG instance of one.
 type mockGPU struct {
 	mock.Device
-	uuid                                     string
+	uuid, name                               string
 	handleRet, uuidRet, counterRet, powerRet nvml.Return
 	counter                                  uint64 // mJ
 	power                                    uint32 // mW
 	holders, drawers                         []nvml.ProcessInfo
 	samples                                  []nvml.ProcessUtilizationSample // the driver's buffer
+	memory                                   uint64                          // bytes
+	memoryRet                                nvml.Return
+	mig                                      []*mockGPU // by number, nil for none; nil: not in MIG mode
+	has                                      nvml.DeviceAttributes
 }
 
 func newMockGPU(uuid string) *mockGPU {
-	g := &mockGPU{uuid: uuid, power: 70_000}
+	g := &mockGPU{uuid: uuid, name: "NVIDIA Mock", power: 70_000, memory: 40 << 30}
 	g.GetUUIDFunc = func() (string, nvml.Return) { return g.uuid, g.uuidRet }
+	g.GetNameFunc = func() (string, nvml.Return) { return g.name, nvml.SUCCESS }
 	g.GetTotalEnergyConsumptionFunc = func() (uint64, nvml.Return) { return g.counter, g.counterRet }
 	g.GetPowerUsageFunc = func() (uint32, nvml.Return) { return g.power, g.powerRet }
 	g.GetComputeRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) { return g.holders, nvml.SUCCESS }
@@ -58,6 +63,31 @@ func newMockGPU(uuid string) *mockGPU {
 		}
 		return newer, nvml.SUCCESS
 	}
+	g.GetMemoryInfoFunc = func() (nvml.Memory, nvml.Return) { return nvml.Memory{Total: g.memory}, g.memoryRet }
+	g.GetMigModeFunc = func() (int, int, nvml.Return) {
+		if g.mig == nil {
+			return nvml.DEVICE_MIG_DISABLE, nvml.DEVICE_MIG_DISABLE, nvml.ERROR_NOT_SUPPORTED
+		}
+		return nvml.DEVICE_MIG_ENABLE, nvml.DEVICE_MIG_ENABLE, nvml.SUCCESS
+	}
+	g.GetMaxMigDeviceCountFunc = func() (int, nvml.Return) { return 7, nvml.SUCCESS }
+	g.GetMigDeviceHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {
+		if i >= len(g.mig) || g.mig[i] == nil {
+			return nil, nvml.ERROR_NOT_FOUND
+		}
+		return g.mig[i], g.mig[i].handleRet
+	}
+	g.GetAttributesFunc = func() (nvml.DeviceAttributes, nvml.Return) { return g.has, nvml.SUCCESS }
+	return g
+}
+
+// newMockMIG is a MIG instance of some slices, of 5 GiB each.
+func newMockMIG(uuid string, slices uint32) *mockGPU {
+	g := newMockGPU(uuid)
+	g.has = nvml.DeviceAttributes{GpuInstanceSliceCount: slices, ComputeInstanceSliceCount: slices, MemorySizeMB: uint64(slices) * 5 << 10}
+	// As the real ones: energy is the whole device's, and utilization is not told.
+	g.counterRet, g.powerRet = nvml.ERROR_NOT_SUPPORTED, nvml.ERROR_NOT_SUPPORTED
+	g.GetProcessUtilizationFunc = nil
 	return g
 }
 

@@ -16,6 +16,7 @@ type nvmlCalls struct {
 	energy, power     bool // of a device
 	compute, graphics bool // who holds memory
 	utilization       bool // who keeps it busy
+	name, memory, mig bool
 }
 
 // nvmlSymbols looks the functions up that nvml.go calls. go-nvml binds them lazily: calling one that the library lacks
@@ -47,6 +48,11 @@ func nvmlSymbols() (nvmlCalls, error) {
 		graphics: has("nvmlDeviceGetGraphicsRunningProcesses", "_v3", "_v2"),
 
 		utilization: has("nvmlDeviceGetProcessUtilization"),
+
+		name:   has("nvmlDeviceGetName"),
+		memory: has("nvmlDeviceGetMemoryInfo"),
+		mig: has("nvmlDeviceGetMigMode") && has("nvmlDeviceGetMaxMigDeviceCount") &&
+			has("nvmlDeviceGetMigDeviceHandleByIndex") && has("nvmlDeviceGetAttributes", "_v2"),
 	}
 	if !calls.energy && !calls.power {
 		return nvmlCalls{}, fmt.Errorf("%w: %s reads neither energy nor power", ErrNoData, nvmlLibrary)
