@@ -12,7 +12,12 @@ import (
 const nvmlLibrary = "libnvidia-ml.so.1"
 
 // nvmlCalls says which functions this machine's library has, of those that one can do without.
-type nvmlCalls struct{ energy, power, compute, graphics bool }
+type nvmlCalls struct {
+	energy, power     bool // of a device
+	compute, graphics bool // who holds memory
+	utilization       bool // who keeps it busy
+	name, memory, mig bool
+}
 
 // nvmlSymbols looks the functions up that nvml.go calls. go-nvml binds them lazily: calling one that the library lacks
 // ends the whole process in the dynamic linker ("symbol lookup error", exit status 127), which no recover can catch.
@@ -41,6 +46,13 @@ func nvmlSymbols() (nvmlCalls, error) {
 		power:    has("nvmlDeviceGetPowerUsage"),
 		compute:  has("nvmlDeviceGetComputeRunningProcesses", "_v3", "_v2"),
 		graphics: has("nvmlDeviceGetGraphicsRunningProcesses", "_v3", "_v2"),
+
+		utilization: has("nvmlDeviceGetProcessUtilization"),
+
+		name:   has("nvmlDeviceGetName"),
+		memory: has("nvmlDeviceGetMemoryInfo"),
+		mig: has("nvmlDeviceGetMigMode") && has("nvmlDeviceGetMaxMigDeviceCount") &&
+			has("nvmlDeviceGetMigDeviceHandleByIndex") && has("nvmlDeviceGetAttributes", "_v2"),
 	}
 	if !calls.energy && !calls.power {
 		return nvmlCalls{}, fmt.Errorf("%w: %s reads neither energy nor power", ErrNoData, nvmlLibrary)

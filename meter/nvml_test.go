@@ -3,30 +3,37 @@
 package meter
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/NVIDIA/go-nvml/pkg/nvml"
-	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// fakeLibrary is as much of the driver's library as is asked for: one device, whose counter rises by 5 J at each call.
+// fakeLibrary is as much of the driver's library as is asked for, each function on a line of its own: one device, whose
+// counter rises by 5 J at each call, and which can have one MIG instance.
 const fakeLibrary = `
+#include <sys/time.h>
+#define MIG 0
+#define SAMPLES 2
 typedef struct { unsigned int pid; unsigned long long used; unsigned int gi, ci; } info;
+typedef struct { unsigned int pid; unsigned long long at; unsigned int sm, mem, enc, dec; } sample;
+typedef struct { unsigned int sms, copy, dec, enc, jpeg, ofa, gi, ci; unsigned long long mib; } attributes;
 static unsigned long long mj = 1000;
+static int instance;
+static int text(char *s, const char *u) { do *s++ = *u; while (*u++); return 0; }
 int nvmlInit_v2(void) { return 0; }
 int nvmlShutdown(void) { return 0; }
 const char *nvmlErrorString(int r) { return "some error"; }
 int nvmlDeviceGetCount_v2(unsigned int *n) { *n = 1; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned int i, void **d) { *d = &mj; return 0; }
-int nvmlDeviceGetUUID(void *d, char *s, unsigned int n) { const char *u = "GPU-fake"; int i = 0; do s[i] = u[i]; while (u[i++]); return 0; }
+int nvmlDeviceGetUUID(void *d, char *s, unsigned int n) { return text(s, d == &mj ? "GPU-fake" : "MIG-fake"); }
+int nvmlDeviceGetName(void *d, char *s, unsigned int n) { return text(s, "NVIDIA Fake"); }
 int nvmlDeviceGetTotalEnergyConsumption(void *d, unsigned long long *e) { mj += 5000; *e = mj; return 0; }
 int nvmlDeviceGetPowerUsage(void *d, unsigned int *p) { *p = 70000; return 0; }
 static int list(unsigned int *n, info *p) { if (*n == 0) { *n = 1; return 7; } *n = 1; p[0].pid = 4242; p[0].used = 1; return 0; }
@@ -36,7 +43,18 @@ int nvmlDeviceGetComputeRunningProcesses(void *d, unsigned int *n, info *p) { re
 int nvmlDeviceGetGraphicsRunningProcesses_v3(void *d, unsigned int *n, info *p) { *n = 0; return 0; }
 int nvmlDeviceGetGraphicsRunningProcesses_v2(void *d, unsigned int *n, info *p) { *n = 0; return 0; }
 int nvmlDeviceGetGraphicsRunningProcesses(void *d, unsigned int *n, info *p) { *n = 0; return 0; }
+static void sampled(sample *s, unsigned int pid, unsigned int sm) { struct timeval t; gettimeofday(&t, 0); s->pid = pid; s->sm = sm; s->at = t.tv_sec * 1000000ULL + t.tv_usec; }
+int nvmlDeviceGetProcessUtilization(void *d, sample *s, unsigned int *n, unsigned long long since) { if (!s) { *n = SAMPLES; return 7; } if (*n < 2) { *n = 2; return 7; } sampled(s, 4242, 50); sampled(s + 1, 4243, 25); return 0; }
+int nvmlDeviceGetMigMode(void *d, unsigned int *now, unsigned int *next) { *now = *next = MIG; return 0; }
+int nvmlDeviceGetMaxMigDeviceCount(void *d, unsigned int *n) { *n = 7; return 0; }
+int nvmlDeviceGetMigDeviceHandleByIndex(void *d, unsigned int i, void **m) { if (i != 2) return 6; *m = &instance; return 0; }
+int nvmlDeviceGetAttributes_v2(void *d, attributes *a) { a->gi = a->ci = 1; a->mib = 1024; return 0; }
+int nvmlDeviceGetMemoryInfo(void *d, unsigned long long *b) { b[0] = 4ULL << 30; return 0; }
 `
+
+// newerFunctions are those of fakeLibrary that a driver of ten years ago has not.
+var newerFunctions = []string{"nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetProcessUtilization", "nvmlDeviceGetMigMode", "nvmlDeviceGetMaxMigDeviceCount",
+	"nvmlDeviceGetMigDeviceHandleByIndex", "nvmlDeviceGetAttributes_v2"}
 
 // fakeDriver compiles a library from C, without the functions named, and runs a test of this file in a process of its own
 // that finds it where the driver's would be.
@@ -61,24 +79,88 @@ func fakeDriver(t *testing.T, test, source string, without ...string) {
 	assert.Contains(t, string(out), "--- PASS", "without %v", without)
 }
 
-// The real loading path.
-func TestNVMLLoadsTheDriversLibrary(t *testing.T) {
-	t.Parallel()
-	if os.Getenv("FAKE_NVML") == "" {
-		fakeDriver(t, t.Name(), fakeLibrary)
-		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetGraphicsRunningProcesses", "nvmlDeviceGetComputeRunningProcesses_v", "nvmlDeviceGetPowerUsage")
-		return
-	}
+// readFake reads the fake driver's devices for the first time, and once more.
+func readFake(t *testing.T) []GPUReading {
+	t.Helper()
 	s, err := openNVML()
 	require.NoError(t, err)
 	defer s.Close()
 	first, err := s.Read(Load{})
 	require.NoError(t, err)
-	require.Len(t, first, 1)
-	assert.Zero(t, first[0].Energy)
+	for _, r := range first {
+		assert.Zero(t, r.Energy)
+		assert.NoError(t, r.Err)
+	}
 	second, err := s.Read(Load{})
 	require.NoError(t, err)
-	assert.Equal(t, []GPUReading{{Device: "GPU-fake", Energy: 5, Processes: []GPUProcess{{PID: 4242, Memory: 1}}}}, second)
+	return second
+}
+
+// The real loading path.
+func TestNVMLLoadsTheDriversLibrary(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("FAKE_NVML") == "" {
+		fakeDriver(t, t.Name(), fakeLibrary)
+		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetGraphicsRunningProcesses", "nvmlDeviceGetComputeRunningProcesses_v", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetMemoryInfo")
+		return
+	}
+	assert.Equal(t, []GPUReading{{Device: "GPU-fake", Energy: 5, Processes: []GPUProcess{
+		{PID: 4242, Memory: 1, Busy: 0.5},
+		{PID: 4243, Busy: 0.25},
+	}}}, readFake(t))
+	s, err := openNVML()
+	require.NoError(t, err)
+	defer s.Close()
+	assert.Equal(t, "1 x NVIDIA Fake (energy counter)", s.(interface{ Detail() string }).Detail())
+}
+
+// go-nvml asks for the number of samples, and then for as many; when there are more by then, it panics.
+func TestNVMLSamplesThatGrowInNumber(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("FAKE_NVML") == "" {
+		fakeDriver(t, t.Name(), strings.Replace(fakeLibrary, "SAMPLES 2", "SAMPLES 1", 1))
+		fakeDriver(t, t.Name(), strings.Replace(fakeLibrary, "SAMPLES 2", "SAMPLES 0", 1))
+		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetProcessUtilization")
+		return
+	}
+	assert.Equal(t, []GPUReading{{Device: "GPU-fake", Energy: 5, Processes: []GPUProcess{{PID: 4242, Memory: 1}}}}, readFake(t))
+}
+
+func TestNVMLInstancesOfTheDriversLibrary(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("FAKE_NVML") == "" {
+		fakeDriver(t, t.Name(), strings.Replace(fakeLibrary, "MIG 0", "MIG 1", 1))
+		return
+	}
+	assert.Equal(t, []GPUReading{
+		{Device: "MIG-fake", Energy: 1.25, Processes: []GPUProcess{{PID: 4242, Memory: 1}}},
+		{Device: "GPU-fake", Energy: 3.75},
+	}, readFake(t))
+}
+
+// When the driver was unloaded, the library is closed and opened anew: what go-nvml has bound must still be there.
+func TestNVMLOfADriverThatIsReloaded(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("FAKE_NVML") == "" {
+		fakeDriver(t, t.Name(), strings.NewReplacer(
+			"{ *n = 1; return 0; }\nint nvmlDeviceGetHandle", "{ static int calls; *n = 1; return ++calls == 3 ? 1 : 0; }\nint nvmlDeviceGetHandle",
+		).Replace(fakeLibrary))
+		return
+	}
+	s, err := openNVML()
+	require.NoError(t, err)
+	defer s.Close()
+	var energies []Energy
+	var failures []string
+	for range 3 {
+		r, err := s.Read(Load{})
+		require.NoError(t, err)
+		require.Len(t, r, 1)
+		energies = append(energies, r[0].Energy)
+		failures = append(failures, fmt.Sprint(r[0].Err))
+	}
+	assert.Equal(t, []Energy{0, 0, 5}, energies)
+	assert.Equal(t, []string{"<nil>", errBack.Error(), "<nil>"}, failures)
 }
 
 // A library older than the energy counter: to call what it lacks would end the process, beyond any recover.
@@ -86,16 +168,15 @@ func TestNVMLOfAnOldDriver(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("FAKE_NVML") == "" {
 		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetTotalEnergyConsumption")
-		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetTotalEnergyConsumption", "RunningProcesses")
+		fakeDriver(t, t.Name(), fakeLibrary, newerFunctions...)
+		fakeDriver(t, t.Name(), fakeLibrary, append(newerFunctions, "RunningProcesses", "nvmlDeviceGetName", "nvmlDeviceGetMemoryInfo")...)
+		for _, name := range append(newerFunctions, "nvmlDeviceGetMemoryInfo") { // with MIG on, and one function missing
+			fakeDriver(t, t.Name(), strings.Replace(fakeLibrary, "MIG 0", "MIG 1", 1), name)
+		}
 		return
 	}
-	s, err := openNVML()
-	require.NoError(t, err)
-	defer s.Close()
-	for range 2 {
-		r, err := s.Read(Load{})
-		require.NoError(t, err)
-		require.Len(t, r, 1)
+	for _, r := range readFake(t) {
+		assert.NoError(t, r.Err)
 	}
 }
 
@@ -109,6 +190,7 @@ func TestNVMLOfNoUse(t *testing.T) {
 		fakeDriver(t, t.Name(), fakeLibrary, "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage")
 		fakeDriver(t, t.Name(), strings.Replace(fakeLibrary, "nvmlInit_v2(void) { return 0; }", "nvmlInit_v2(void) { return 9; }", 1))
 		fakeDriver(t, t.Name(), strings.Replace(fakeLibrary, "{ *n = 1; return 0; }", "{ *n = 0; return 0; }", 1))
+		fakeDriver(t, t.Name(), strings.NewReplacer("*e = mj; return 0;", "return 3;", "*p = 70000; return 0;", "return 3;").Replace(fakeLibrary))
 		return
 	}
 	s, err := openNVML()
@@ -132,133 +214,4 @@ func TestNoDriver(t *testing.T) {
 	_, err := openNVML()
 	assert.ErrorIs(t, err, ErrNoData)
 	assert.ErrorContains(t, err, "no NVIDIA driver")
-}
-
-// mockLibrary is one device whose counter, in mJ, and power, in mW, tests set.
-type mockLibrary struct {
-	mock.Interface
-	counter    uint64
-	counterRet nvml.Return
-	power      uint32
-	handleRet  nvml.Return
-}
-
-func newMockLibrary() *mockLibrary {
-	m := &mockLibrary{}
-	device := &mock.Device{
-		GetUUIDFunc:                   func() (string, nvml.Return) { return "GPU-0", nvml.SUCCESS },
-		GetTotalEnergyConsumptionFunc: func() (uint64, nvml.Return) { return m.counter, m.counterRet },
-		GetPowerUsageFunc:             func() (uint32, nvml.Return) { return m.power, nvml.SUCCESS },
-		GetComputeRunningProcessesFunc: func() ([]nvml.ProcessInfo, nvml.Return) {
-			return []nvml.ProcessInfo{{Pid: 7}}, nvml.SUCCESS
-		},
-		GetGraphicsRunningProcessesFunc: func() ([]nvml.ProcessInfo, nvml.Return) { return nil, nvml.ERROR_NOT_SUPPORTED },
-	}
-	m.InitFunc = func() nvml.Return { return nvml.SUCCESS }
-	m.ShutdownFunc = func() nvml.Return { return nvml.SUCCESS }
-	m.DeviceGetCountFunc = func() (int, nvml.Return) { return 1, nvml.SUCCESS }
-	m.DeviceGetHandleByIndexFunc = func(int) (nvml.Device, nvml.Return) { return device, m.handleRet }
-	return m
-}
-
-func pidsOf(r GPUReading) (pids []int) {
-	for _, p := range r.Processes {
-		pids = append(pids, p.PID)
-	}
-	return pids
-}
-
-// failure reads a sensor of one device and returns why that could not be read.
-func failure(s GPUSensor) error {
-	r, err := s.Read(Load{})
-	if err != nil || len(r) != 1 {
-		return err
-	}
-	return r[0].Err
-}
-
-func TestNVMLCounter(t *testing.T) {
-	t.Parallel()
-	m := newMockLibrary()
-	s, err := newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
-	require.NoError(t, err)
-	read := func(counter uint64) float64 {
-		m.counter = counter
-		r, err := s.Read(Load{})
-		require.NoError(t, err)
-		require.Len(t, r, 1)
-		assert.Equal(t, []int{7}, pidsOf(r[0]))
-		return r[0].Energy.Joules()
-	}
-	assert.Zero(t, read(1000))
-	assert.InDelta(t, 2.5, read(3500), 1e-9)
-	assert.Zero(t, read(100), "the counter was reset")
-	assert.InDelta(t, 0.9, read(1000), 1e-9)
-	m.handleRet = nvml.ERROR_GPU_IS_LOST
-	assert.ErrorContains(t, failure(s), "LOST")
-	m.handleRet = nvml.SUCCESS
-	m.counterRet = nvml.ERROR_GPU_IS_LOST
-	assert.Error(t, failure(s))
-	m.counterRet = nvml.SUCCESS
-	assert.Zero(t, read(9000), "it is back, and counts from here")
-	assert.InDelta(t, 1, read(10000), 1e-9)
-
-	m.handleRet = nvml.ERROR_GPU_IS_LOST
-	assert.Error(t, failure(s))
-	m.handleRet = nvml.SUCCESS
-	assert.Zero(t, read(20000), "likewise when not even its handle could be had")
-}
-
-// One device that fails takes nothing from the others.
-func TestNVMLOneOfTwoFails(t *testing.T) {
-	t.Parallel()
-	m, lost := newMockLibrary(), newMockLibrary()
-	lost.counterRet = nvml.ERROR_GPU_IS_LOST
-	good, bad := m.DeviceGetHandleByIndexFunc, lost.DeviceGetHandleByIndexFunc
-	m.DeviceGetCountFunc = func() (int, nvml.Return) { return 2, nvml.SUCCESS }
-	m.DeviceGetHandleByIndexFunc = func(i int) (nvml.Device, nvml.Return) {
-		if i == 0 {
-			return bad(i)
-		}
-		return good(i)
-	}
-	s, err := newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
-	require.NoError(t, err)
-	for i := range uint64(3) {
-		m.counter = 1000 * i
-		r, err := s.Read(Load{})
-		require.NoError(t, err)
-		require.Len(t, r, 2)
-		assert.ErrorContains(t, r[0].Err, "LOST")
-		assert.NoError(t, r[1].Err)
-		assert.InDelta(t, float64(min(i, 1)), r[1].Energy.Joules(), 1e-9)
-	}
-}
-
-func TestNVMLPower(t *testing.T) {
-	t.Parallel()
-	m := newMockLibrary()
-	m.counterRet, m.power = nvml.ERROR_NOT_SUPPORTED, 70_000
-	s, err := newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
-	require.NoError(t, err)
-	now := time.Now()
-	s.now = func() time.Time { return now }
-	_, err = s.Read(Load{})
-	require.NoError(t, err)
-	now = now.Add(2 * time.Second)
-	r, err := s.Read(Load{})
-	require.NoError(t, err)
-	assert.InDelta(t, 140, r[0].Energy.Joules(), 1e-9, "devices before Volta have no counter")
-}
-
-func TestNVMLThatPanics(t *testing.T) {
-	t.Parallel()
-	m := newMockLibrary()
-	s, err := newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
-	require.NoError(t, err)
-	m.DeviceGetCountFunc = func() (int, nvml.Return) { panic("undefined symbol") }
-	assert.Error(t, failure(s))
-	m.InitFunc = func() nvml.Return { panic("undefined symbol") }
-	_, err = newNVML(m, nvmlCalls{energy: true, power: true, compute: true, graphics: true})
-	assert.ErrorIs(t, err, ErrNoData)
 }
