@@ -40,7 +40,7 @@ type GPUReading struct {
 	Err       error // why the device could not be read this time; it may come back, and then counts from there
 }
 
-// GPUProcess is a process that holds memory on a device.
+// GPUProcess is a process that holds memory on a device, or that it worked for since the reading before.
 type GPUProcess struct {
 	PID    int     // as the sensor's kernel driver numbers it: the host's
 	Busy   float64 // share of the interval for which the device's engines worked for it; 0 where that is not known
