@@ -89,7 +89,10 @@ func New(cfg Config) (*Meter, error) {
 
 // begin takes the first reading, from which all others count.
 func (m *Meter) begin() {
-	m.sys, m.failing = openSystem(m.procfs), map[Component]bool{}
+	m.failing = map[Component]bool{}
+	if m.sys == nil {
+		m.sys = openSystem(m.procfs)
+	}
 	m.trees = processes{sys: m.sys, tracked: map[int]*process{}}
 	m.last = m.now()
 	if m.boot == nil { // a test's clock is never suspended

@@ -27,7 +27,7 @@ func (portable) machine() (busy time.Duration, forks uint64, err error) {
 	for _, t := range times {
 		busy += seconds(t.User + t.System + t.Nice + t.Irq + t.Softirq)
 	}
-	return busy, listings.Add(1), nil
+	return busy, listings.Add(reuseAfter / 50), nil // some systems use a pid again at once: list all anew now and then
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
@@ -64,6 +64,12 @@ func (portable) stat(pid int) (stat, error) {
 	s := stat{pid: pid, parent: int(parent)}
 	if ms, err := p.CreateTime(); err == nil {
 		s.start = uint64(ms)
+		// Windows keeps the number of a parent that ended, which another process may have by now: a younger one.
+		if above, err := osprocess.NewProcess(parent); err == nil {
+			if of, err := above.CreateTime(); err == nil && of > ms {
+				s.parent = 0
+			}
+		}
 	}
 	// Another user's process may hide the rest.
 	if t, err := p.Times(); err == nil {

@@ -1,0 +1,32 @@
+//go:build unix
+
+package e2e
+
+import (
+	"regexp"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// While the sampler stands still, the counters go on, but who came and went is not seen: the run's status says for what
+// share of the time it was covered.
+func TestMissedReadingsAreSaid(t *testing.T) {
+	p := startProxy(t, "--sample-interval", "100ms")
+	id, finish := p.hold()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+	time.Sleep(7 * time.Second) // this is what is tested
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
+	finish()
+	r := of(t, id)
+	covered := regexp.MustCompile(`^partial: cpu covered for ([\d.]+) % of the time \(no reading for [678] s\)$`).FindStringSubmatch(r.Tags["emissions.status"])
+	require.NotNil(t, covered, r.Tags["emissions.status"])
+	share, err := strconv.ParseFloat(covered[1], 64)
+	require.NoError(t, err)
+	assert.InDelta(t, 100*(1-7/r.Metrics["emissions/duration_s"].Value), share, 10)
+	assert.Positive(t, r.Metrics["emissions_g"].Value)
+}
