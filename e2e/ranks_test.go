@@ -57,6 +57,6 @@ func TestRanksOfTorchrun(t *testing.T) {
 	if err != nil {
 		t.Skip("no torchrun")
 	}
-	// The ranks need MLflow, and so run with its environment's interpreter; torchrun has the system's.
-	startProxy(t).twiceOne(torchrun, "--nproc-per-node", "2", "--no-python")
+	// Debian's torchrun 1.13 cannot but redirect something where Python is 3.11: hence -t and -r. The ranks need MLflow, and so run with its environment's interpreter; torchrun has the system's.
+	startProxy(t).twiceOne(torchrun, "--nproc_per_node", "2", "--no_python", "-t", "1", "-r", "1")
 }
