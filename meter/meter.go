@@ -103,7 +103,8 @@ func (m *Meter) begin() {
 	var forks uint64
 	m.busy, forks, _ = m.sys.machine()
 	_ = m.trees.discover(forks) // so that the first run need not wait for it
-	load := Load{MemoryUsed: m.sys.memoryUsed()}
+	load := Load{}
+	load.MemoryUsed, _ = m.sys.memoryUsed()
 	for _, s := range []Sensor{m.cpu, m.ram} {
 		if s != nil {
 			_, _ = s.Read(load)

@@ -33,7 +33,7 @@ func (portable) machine() (busy time.Duration, forks uint64, err error) {
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // memoryUsed is system's.
-func (portable) memoryUsed() uint64 { return memoryUsed(context.Background()) }
+func (portable) memoryUsed() (uint64, error) { return memoryUsed(context.Background()) }
 
 // pids is system's.
 func (portable) pids() ([]int, error) {

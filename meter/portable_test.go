@@ -35,7 +35,9 @@ func TestPortable(t *testing.T) {
 	environment, err := sys.environment(os.Getpid())
 	require.NoError(t, err)
 	assert.NotEmpty(t, environment)
-	assert.Positive(t, sys.memoryUsed())
+	used, err := sys.memoryUsed()
+	require.NoError(t, err)
+	assert.Positive(t, used)
 
 	busy, forks, err := sys.machine()
 	require.NoError(t, err)

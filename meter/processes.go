@@ -165,6 +165,10 @@ func (t *processes) refresh() {
 	waited := map[int]time.Duration{} // growth of a process's children time
 	for pid, p := range t.tracked {
 		s, err := t.sys.stat(pid)
+		if err != nil && !hasEnded(err) {
+			p.used = 0 // until it can be read again
+			continue
+		}
 		if err != nil || s.start != p.start {
 			ended = append(ended, p)
 			continue

@@ -260,13 +260,16 @@ func (fs *procfs) cgroup(pid int) string {
 }
 
 // memoryUsed is system's.
-func (fs *procfs) memoryUsed() uint64 { return memoryUsed(fs.env) }
+func (fs *procfs) memoryUsed() (uint64, error) { return memoryUsed(fs.env) }
 
 // memoryUsed returns the bytes in use: all that could not be had for something new.
-func memoryUsed(ctx context.Context) uint64 {
+func memoryUsed(ctx context.Context) (uint64, error) {
 	v, err := mem.VirtualMemoryWithContext(ctx)
-	if err != nil || v.Available > v.Total {
-		return 0
+	if err != nil {
+		return 0, fmt.Errorf("read the memory in use: %w", err)
 	}
-	return v.Total - v.Available
+	if v.Available >= v.Total {
+		return 0, fmt.Errorf("read the memory in use: %d bytes of %d are said to be available", v.Available, v.Total)
+	}
+	return v.Total - v.Available, nil
 }

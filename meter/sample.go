@@ -23,8 +23,10 @@ func (m *Meter) sample() {
 	}
 	start := m.last
 	m.last = now
-	load := Load{Elapsed: elapsed, MemoryUsed: m.sys.memoryUsed(), Gap: elapsed > m.gapAfter()}
+	load := Load{Elapsed: elapsed, Gap: elapsed > m.gapAfter()}
 	var why gaps
+	var unknown [components]error // without what the whole machine used there is neither a model nor a share
+	load.MemoryUsed, unknown[RAM] = m.sys.memoryUsed()
 	if load.Gap {
 		why.all(elapsed, fmt.Sprintf("no reading for %.0f s", elapsed.Seconds()))
 	}
@@ -35,10 +37,13 @@ func (m *Meter) sample() {
 		why.asleep = asleep
 	}
 	m.lastBoot = boot
-	busy, forks, err := m.sys.machine()
-	if err == nil {
+	var busy time.Duration
+	var forks uint64
+	if busy, forks, unknown[CPU] = m.sys.machine(); unknown[CPU] == nil {
 		load.Busy = max(0, busy-m.busy)
 		m.busy = busy
+	} else {
+		forks = m.trees.forks // as far as is known, nothing is new
 	}
 	m.follow(forks)
 	load.Tracked = m.trees.pids()
@@ -46,7 +51,7 @@ func (m *Meter) sample() {
 		load.Busy = model.within(load.Busy, m.trees.used(), elapsed)
 	}
 
-	e, devices := m.read(load, err, &why)
+	e, devices := m.read(load, unknown, &why)
 	m.totals.Sensors.Add(e)
 	rest := m.share(e, load, devices, func(s *Session, part Energies) { m.give(s, start, now, part) })
 	m.totals.Rest.Add(rest)
@@ -58,8 +63,8 @@ func (m *Meter) sample() {
 }
 
 // read returns what the machine used in an interval, by component and by device, and notes in why what could not be
-// read. machineErr is why the machine's CPU time is not known: without it there is neither a model nor a share.
-func (m *Meter) read(load Load, machineErr error, why *gaps) (e Energies, devices []GPUReading) {
+// read. unknown says of which components that is so without a reading.
+func (m *Meter) read(load Load, unknown [components]error, why *gaps) (e Energies, devices []GPUReading) {
 	for _, r := range []struct {
 		c Component
 		s Sensor
@@ -68,8 +73,8 @@ func (m *Meter) read(load Load, machineErr error, why *gaps) (e Energies, device
 			continue
 		}
 		joules, err := r.s.Read(load)
-		if err == nil && r.c == CPU {
-			err = machineErr
+		if err == nil {
+			err = unknown[r.c]
 		}
 		if err == nil {
 			e[r.c] = joules

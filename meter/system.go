@@ -1,9 +1,14 @@
 package meter
 
 import (
+	"errors"
+	"io/fs"
 	"net/netip"
 	"runtime"
+	"syscall"
 	"time"
+
+	osprocess "github.com/shirou/gopsutil/v3/process"
 )
 
 // system is what metering asks the operating system about its processes. One value is used by one goroutine at a time.
@@ -11,11 +16,11 @@ type system interface {
 	// machine returns the CPU time that was used since boot, summed over the CPUs, and a number that grows whenever a
 	// process is made.
 	machine() (busy time.Duration, forks uint64, err error)
-	// memoryUsed returns the bytes of memory in use, 0 where that cannot be read.
-	memoryUsed() uint64
+	// memoryUsed returns the bytes of memory in use.
+	memoryUsed() (uint64, error)
 	// pids lists the processes.
 	pids() ([]int, error)
-	// stat reads one process; a process that is gone is an error.
+	// stat reads one process. That it is gone is an error of which hasEnded holds.
 	stat(pid int) (stat, error)
 	// arguments returns a process's command line; nil for one that has none, or is gone.
 	arguments(pid int) []string
@@ -36,6 +41,11 @@ type stat struct {
 	own         time.Duration // CPU time of its threads, ended ones included
 	children    time.Duration // CPU time of its children that ended and were waited for, and of theirs
 	memory      uint64        // resident bytes
+}
+
+// hasEnded says of stat's error whether the process is gone. Others are of the moment: we may have run out of files.
+func hasEnded(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, osprocess.ErrorProcessNotRunning)
 }
 
 // openSystem returns this system's processes: by /proc, or a tree like it under procfs, on Linux; elsewhere by the
