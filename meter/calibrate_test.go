@@ -46,13 +46,21 @@ func TestFitLine(t *testing.T) {
 	}
 }
 
-// The steps of load are real; the wall's readings are made up from what the components drew, and the line is found again.
+// rising draws more at each reading: a machine under more and more load, however busy the one is that the test runs on.
+type rising struct{ fakeSensor }
+
+func (r *rising) Read(l Load) (Energy, error) {
+	r.idle++
+	return r.fakeSensor.Read(l)
+}
+
+// The steps of load are real; what they draw and the wall's readings are made up, and the line is found again.
 func TestCalibrate(t *testing.T) {
 	t.Parallel()
 	m, err := New(Config{Logger: slog.New(slog.DiscardHandler), Interval: 10 * time.Millisecond})
 	require.NoError(t, err)
 	defer m.Close()
-	m.wall = nil
+	m.wall, m.cpu = nil, &rising{}
 	points, err := m.Calibrate(t.Context(), 0, 50*time.Millisecond, func(p Point) (Power, error) { return 1.25*p.Components + 30, nil })
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, len(points), 2)
