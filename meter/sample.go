@@ -33,7 +33,7 @@ func (m *Meter) sample() {
 	boot := m.boot()
 	if asleep := boot - m.lastBoot - elapsed; asleep > time.Second {
 		load.Gap = true
-		why.all(asleep, fmt.Sprintf("the machine was suspended for %.0f s", asleep.Seconds()))
+		why.all(elapsed+asleep, fmt.Sprintf("the machine was suspended for %.0f s", asleep.Seconds()))
 		why.asleep = asleep
 	}
 	m.lastBoot = boot
@@ -53,7 +53,10 @@ func (m *Meter) sample() {
 
 	e, devices := m.read(load, unknown, &why)
 	m.totals.Sensors.Add(e)
-	rest := m.share(e, load, devices, func(s *Session, part Energies) { m.give(s, start, now, part) })
+	rest := e
+	if why.asleep == 0 { // counters may go on while the machine is suspended, and that is no run's
+		rest = m.share(e, load, devices, func(s *Session, part Energies) { m.give(s, start, now, part) })
+	}
 	m.totals.Rest.Add(rest)
 	for _, s := range m.sessions {
 		r := s.current()
