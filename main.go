@@ -488,7 +488,10 @@ func (c *doctorCmd) Run(s streams) error {
 	for _, f := range m.Findings() {
 		used, exact := "no", ""
 		if f.Used {
-			used, exact = "yes", fmt.Sprintf("x %.2f to x %.2f", f.Bounds.Low, f.Bounds.High)
+			used = "yes"
+		}
+		if f.Bounds != (meter.Bounds{}) {
+			exact = fmt.Sprintf("x %.2f to x %.2f", f.Bounds.Low, f.Bounds.High)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", f.Component, f.Method, used, exact, f.Detail)
 		if f.Remedy != "" {

@@ -25,6 +25,7 @@ func choose(procfs, sysfs string, psys bool, line Line) *chosen {
 	}
 	c.chooseGPUs(procfs, sysfs)
 	c.chooseWall(sysfs, line)
+	c.findings = append(c.findings, visible(procfs))
 	return c
 }
 

@@ -141,6 +141,14 @@ func (t *processes) used() (d time.Duration) {
 	return d
 }
 
+// none says whether a device is used, but by no process that is seen here: drivers number processes as the host does.
+func (t *processes) none(users []GPUProcess) bool {
+	return len(users) > 0 && !slices.ContainsFunc(users, func(p GPUProcess) bool {
+		_, seen := t.known[p.PID]
+		return seen
+	})
+}
+
 // pids lists the tracked processes.
 func (t *processes) pids() []int { return slices.Collect(maps.Keys(t.tracked)) }
 

@@ -87,7 +87,7 @@ func (m *Meter) read(load Load, unknown [components]error, why *gaps) (e Energie
 		m.report(r.c, err)
 	}
 	var failed []error
-	known, lost := 0, 0
+	known, lost, unseen := 0, 0, 0
 	for _, g := range m.gpus {
 		readings, err := g.Read(load)
 		if err != nil {
@@ -101,7 +101,13 @@ func (m *Meter) read(load Load, unknown [components]error, why *gaps) (e Energie
 			}
 			e[GPU] += d.Energy
 			devices = append(devices, d)
+			if d.Energy > 0 && m.trees.none(d.Processes) {
+				unseen++
+			}
 		}
+	}
+	if unseen > 0 {
+		why.add(GPU, load.Elapsed*time.Duration(unseen)/time.Duration(known), errUnseen)
 	}
 	err := errors.Join(failed...)
 	if lost > 0 { // one of four devices is a quarter of the time
@@ -112,6 +118,9 @@ func (m *Meter) read(load Load, unknown [components]error, why *gaps) (e Energie
 	}
 	return m.atTheWall(e, devices, load, why)
 }
+
+// errUnseen says that nobody knows whose a device's energy is.
+var errUnseen = errors.New("the processes on the GPU cannot be seen from this container; run the proxy with the host's pid namespace (docker run --pid host)")
 
 // atTheWall brings what the components' sensors read up to what the whole machine drew, each in proportion: power
 // supply, fans and board serve those who use the machine.

@@ -32,12 +32,17 @@ const (
 	GPU
 	RAM
 	components
-	Machine = components // as a whole, at the wall; no component of its own in Energies
+)
+
+// What findings are about besides components; neither is an index of Energies.
+const (
+	Machine   = components + iota // as a whole, at the wall
+	Processes                     // and whose they are
 )
 
 // String returns the component's name as it stands in metric and tag names: "cpu", "gpu", "ram";
-// "wall" for Machine.
-func (c Component) String() string { return [...]string{"cpu", "gpu", "ram", "wall"}[c] }
+// "wall" for Machine, "processes" for Processes.
+func (c Component) String() string { return [...]string{"cpu", "gpu", "ram", "wall", "processes"}[c] }
 
 // Energies is energy by component, indexed by CPU, GPU and RAM.
 type Energies [components]Energy
