@@ -39,8 +39,8 @@ func (h *history) check() {
 		for c := range components {
 			_, b, ok := h.meter.Method(c)
 			require.True(h.rt, ok)
-			require.LessOrEqual(h.rt, b.Low*e[c].Joules(), e[c].Joules())
-			require.GreaterOrEqual(h.rt, b.High*e[c].Joules(), e[c].Joules())
+			require.LessOrEqual(h.rt, b.Low*e[c].Joules(), e[c].Joules()+1e-9)
+			require.GreaterOrEqual(h.rt, b.High*e[c].Joules(), e[c].Joules()-1e-9)
 			require.GreaterOrEqual(h.rt, e[c]+1e-9, r.last[c], "%s falls", c)
 			require.LessOrEqual(h.rt, record.Unread[c], record.Duration())
 		}
