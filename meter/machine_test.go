@@ -64,7 +64,7 @@ func (f *fakeGPU) Bounds() Bounds                  { return Bounds{Low: 0.9, Hig
 func (f *fakeGPU) Close()                          {}
 func (f *fakeGPU) Read(Load) ([]GPUReading, error) { return f.readings, nil }
 
-func newMachine(t *testing.T) *machine {
+func newMachine(t testing.TB) *machine {
 	t.Helper()
 	m := &machine{
 		t: t, root: memoryDir(t), now: time.Date(2026, 11, 24, 12, 1, 0, 0, time.UTC),
