@@ -3,106 +3,172 @@ package meter
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 )
 
-// Over random histories of processes and runs: the sum law holds at every reading, energy never falls, a nested run is
-// never more than what it is inside of.
+// Over random histories of processes, runs, devices and failures, at every reading: what the runs have, the rest and
+// what is pending are what the sensors read; no energy is negative, falls, or leaves its method's bounds; a nested run
+// has never more than the run it is inside of, and a stopped one's record stands.
 func TestLaws(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
-		m := newMachine(t)
-		next := 100
-		alive := []int{50}
-		var open []*Session
-		before := map[*Session]Energy{}
-		pick := func(from []int) int { return rapid.SampledFrom(from).Draw(rt, "pid") }
-		for range rapid.IntRange(5, 25).Draw(rt, "steps") {
-			switch rapid.IntRange(0, 6).Draw(rt, "step") {
-			case 0, 1:
-				m.fork(next, pick(alive), "python", "x.py")
-				alive = append(alive, next)
-				next++
-			case 2:
-				if pid := pick(alive); pid != 50 {
-					m.exit(pid)
-					for i, p := range alive {
-						if p == pid {
-							alive = append(alive[:i], alive[i+1:]...)
-							break
-						}
-					}
+		h := newHistory(newMachine(t), rt)
+		for _, e := range rapid.SliceOfN(events, 40, 150).Draw(rt, "events") {
+			h.play(e)
+			h.check()
+		}
+	})
+}
+
+func (h *history) check() {
+	var roots []*Session
+	for _, r := range h.runs {
+		if r.within == nil {
+			roots = append(roots, r.Session)
+		}
+	}
+	if h.cutOff { // what a nested run had before its parent ended is in both
+		roots = nil
+	}
+	h.conserved(roots...)
+	for _, r := range h.runs {
+		record := r.Record()
+		e := record.Energy()
+		for c := range components {
+			_, b, ok := h.meter.Method(c)
+			require.True(h.rt, ok)
+			require.LessOrEqual(h.rt, b.Low*e[c].Joules(), e[c].Joules()+1e-9)
+			require.GreaterOrEqual(h.rt, b.High*e[c].Joules(), e[c].Joules()-1e-9)
+			require.GreaterOrEqual(h.rt, e[c]+1e-9, r.last[c], "%s falls", c)
+			require.LessOrEqual(h.rt, record.Unread[c], record.Duration())
+		}
+		r.last = e
+		for i, g := range record.Segments {
+			require.False(h.rt, g.End.Before(g.Start))
+			require.True(h.rt, i == 0 || record.Segments[i-1].End.Equal(g.Start), "segments leave no time out")
+			for _, s := range g.Slices {
+				require.False(h.rt, s.End.Before(s.Start))
+				for c, j := range s.Energy {
+					require.GreaterOrEqual(h.rt, j.Joules(), -1e-9, "%s of a slice, but for rounding", Component(c))
 				}
-			case 3:
-				pid := pick(alive)
-				parent := ""
-				if len(open) > 0 && rapid.Bool().Draw(rt, "nested") {
-					parent = rapid.SampledFrom(open).Draw(rt, "parent").id
-				}
-				s, err := m.meter.Begin(fmt.Sprint("run", next), parent, ScopeProcess, Process{PID: pid, Start: uint64(m.procs[pid].start)})
-				next++
-				require.NoError(rt, err)
-				open = append(open, s)
-			case 4:
-				if len(open) > 0 {
-					i := rapid.IntRange(0, len(open)-1).Draw(rt, "session")
-					if rapid.Bool().Draw(rt, "stop first") {
-						open[i].Stop()
-						m.sleep()
-					}
-					if rapid.Bool().Draw(rt, "goes on") {
-						open[i].Continue()
-					} else {
-						open[i].Close()
-						open = append(open[:i], open[i+1:]...)
-					}
-				}
-			case 5:
-				m.busy += rapid.IntRange(0, 100).Draw(rt, "others")
-				m.flush()
-			default:
-				m.run(pick(alive), rapid.IntRange(0, 150).Draw(rt, "ticks"))
 			}
-			m.now = m.now.Add(time.Duration(rapid.IntRange(1, 2000).Draw(rt, "ms")) * time.Millisecond)
-			m.meter.Sample()
-			m.conserved()
-			for _, s := range open {
-				r := s.Record()
-				e := r.Energy().Total()
-				require.GreaterOrEqual(rt, e+1e-9, before[s])
-				before[s] = e
+		}
+		if r.stop != nil {
+			require.Equal(h.rt, r.stop.Energy(), e, "the record of a run that is stopped or closed stands")
+			require.Equal(h.rt, r.stop.Duration(), record.Duration())
+		}
+		if r.within != nil && r.open && r.stop == nil && r.within.stop == nil {
+			around := r.within.Record()
+			for c, j := range around.Energy() {
+				require.LessOrEqual(h.rt, e[c].Joules(), j.Joules()+1e-9, "%s of a nested run", Component(c))
+			}
+		}
+	}
+}
+
+// A neighbour never adds to a run: the same history, played beside processes that fork, work, hold memory and use the
+// same devices, gives every run at most the energy that it has without them. The sensors read what the neighbours use,
+// too.
+func TestANeighbourNeverAdds(t *testing.T) {
+	t.Parallel()
+	type step struct {
+		Event      event
+		Neighbours []worker
+		Ticks      int // that each of them works
+	}
+	steps := rapid.Custom(func(rt *rapid.T) step {
+		return step{events.Draw(rt, "event"), rapid.SliceOfN(workers, 0, 2).Draw(rt, "neighbours"), rapid.IntRange(0, 300).Draw(rt, "ticks")}
+	})
+	rapid.Check(t, func(rt *rapid.T) {
+		memory := rapid.Bool().Draw(rt, "memory is modelled")
+		var alone []Energies
+		all := rapid.SliceOfN(steps, 20, 60).Draw(rt, "steps")
+		for _, crowded := range []bool{false, true} {
+			h := newHistory(newMachine(t), rt)
+			if memory {
+				h.meter.ram = newRAMModel()
+			}
+			for _, s := range all {
+				if s.Event.Kind == "begin" && s.Event.B%5 == 0 {
+					s.Event.B++ // a run whose scope is the machine has its neighbours' energy
+				}
+				if crowded {
+					h.crowd(s.Neighbours, s.Ticks)
+				}
+				h.play(s.Event)
+				h.conserved()
+			}
+			if !crowded {
+				alone = h.energies()
+				continue
+			}
+			for i, e := range h.energies() {
+				for c := range e {
+					require.LessOrEqual(rt, e[c].Joules(), alone[i][c].Joules()+1e-9*max(1, alone[i][c].Joules()), "%s of %s", Component(c), h.runs[i].id)
+				}
 			}
 		}
 	})
 }
 
-// A nested run's energy is never more than that of the run it is inside of, while both go on.
-func TestNestedIsNeverMoreThanItsParent(t *testing.T) {
+// Equal processes get equal energy: twins that do the same at the same time, whatever else the machine does.
+func TestEqualProcessesGetEqualEnergy(t *testing.T) {
 	t.Parallel()
+	type step struct {
+		Event          event // of the others
+		Ticks, Child   int   // that each twin works, and a child of its that comes and goes
+		Pages          int
+		Busy           float64
+		Memory         uint64
+		SeparateDevice bool
+	}
+	steps := rapid.Custom(func(rt *rapid.T) step {
+		w := workers.Draw(rt, "on a device")
+		return step{events.Draw(rt, "event"), rapid.IntRange(0, 200).Draw(rt, "ticks"), rapid.IntRange(0, 90).Draw(rt, "child's ticks"),
+			rapid.IntRange(0, 10_000).Draw(rt, "pages"), w.Busy, w.Memory, rapid.Bool().Draw(rt, "a device each")}
+	})
 	rapid.Check(t, func(rt *rapid.T) {
-		m := newMachine(t)
-		m.fork(100, 50, "python", "x.py")
-		m.fork(101, 100, "python", "y.py")
-		m.fork(200, 1, "python", "z.py")
-		of := func(label string) Process {
-			pid := rapid.SampledFrom([]int{100, 101, 200}).Draw(rt, label)
-			return Process{PID: pid, Start: uint64(m.procs[pid].start)}
+		h := newHistory(newMachine(t), rt)
+		twins := [2]int{500, 501}
+		var runs [2]*Session
+		for _, pid := range twins {
+			h.fork(pid, 50, "python")
 		}
-		parent := m.begin("parent", "", of("parent"))
-		child := m.begin("child", "parent", of("child"))
-		for range 5 {
-			for _, pid := range []int{100, 101, 200} {
-				m.run(pid, rapid.IntRange(0, 100).Draw(rt, "ticks"))
+		for i, pid := range twins {
+			runs[i] = h.machine.begin(fmt.Sprint("twin", i), "", h.process(pid))
+		}
+		for _, s := range rapid.SliceOfN(steps, 15, 40).Draw(rt, "steps") {
+			var readings []GPUReading
+			shared := GPUReading{Device: "shared", Energy: 10}
+			for i, pid := range twins {
+				h.fork(510+i, pid, "child")
+				h.machine.run(510+i, s.Child)
+				h.exit(510 + i)
+				h.machine.run(pid, s.Ticks)
+				h.procs[pid].pages = s.Pages
+				p := GPUProcess{PID: pid, Busy: s.Busy, Memory: s.Memory}
+				if !s.SeparateDevice {
+					shared.add(p)
+					continue
+				}
+				own := GPUReading{Device: fmt.Sprint(i), Energy: 10}
+				own.add(p)
+				readings = append(readings, own)
 			}
-			m.sleep()
-			p, c := parent.Record(), child.Record()
-			for k := range p.Energy() {
-				require.LessOrEqual(rt, c.Energy()[k], p.Energy()[k]+1e-9)
+			h.gpu.readings = append(readings, shared)
+			h.flush()
+			s.Event.Devices = nil
+			if s.Event.Kind == "device" {
+				s.Event.Kind = "work"
 			}
-			m.conserved(parent)
+			h.play(s.Event)
+			a, b := runs[0].Record(), runs[1].Record()
+			for c, j := range a.Energy() {
+				require.InDelta(rt, j.Joules(), b.Energy()[c].Joules(), 1e-9*max(1, j.Joules()), "%s", Component(c))
+			}
+			h.conserved()
 		}
 	})
 }

@@ -3,6 +3,7 @@ package meter
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,7 +16,7 @@ import (
 
 // machine is a simulated machine: a /proc tree that tests change, a clock, and sensors whose power is known.
 type machine struct {
-	t     *testing.T
+	t     failer
 	root  string
 	now   time.Time
 	meter *Meter
@@ -25,6 +26,13 @@ type machine struct {
 	procs map[int]*fakeProcess
 	busy  int // ticks that no process is charged with
 	forks int
+	shown map[string]string // what the files of /proc hold, so that only those that changed are written
+}
+
+// failer is what a machine reports a broken law to: a test, or one random history of it.
+type failer interface {
+	require.TestingT
+	Helper()
 }
 
 type fakeProcess struct {
@@ -58,12 +66,12 @@ func (f *fakeGPU) Bounds() Bounds                  { return Bounds{Low: 0.9, Hig
 func (f *fakeGPU) Close()                          {}
 func (f *fakeGPU) Read(Load) ([]GPUReading, error) { return f.readings, nil }
 
-func newMachine(t *testing.T) *machine {
+func newMachine(t testing.TB) *machine {
 	t.Helper()
 	m := &machine{
-		t: t, root: t.TempDir(), now: time.Date(2026, 11, 24, 12, 1, 0, 0, time.UTC),
+		t: t, root: memoryDir(t), now: time.Date(2026, 11, 24, 12, 1, 0, 0, time.UTC),
 		cpu: &fakeSensor{idle: 20, perCPU: 30}, ram: &fakeSensor{idle: 4}, gpu: &fakeGPU{},
-		procs: map[int]*fakeProcess{},
+		procs: map[int]*fakeProcess{}, shown: map[string]string{},
 	}
 	m.write("meminfo", "MemTotal: 8000000 kB\nMemFree: 4000000 kB\nMemAvailable: 4000000 kB\nBuffers: 0 kB\nCached: 0 kB\n")
 	m.fork(1, 0, "/sbin/init")
@@ -77,6 +85,10 @@ func newMachine(t *testing.T) *machine {
 }
 
 func (m *machine) write(name, content string) {
+	if m.shown[name] == content {
+		return
+	}
+	m.shown[name] = content
 	path := filepath.Join(m.root, name)
 	require.NoError(m.t, os.MkdirAll(filepath.Dir(path), 0o755))
 	require.NoError(m.t, os.WriteFile(path, []byte(content), 0o644))
@@ -127,6 +139,7 @@ func (m *machine) exit(pid int) {
 		}
 	}
 	delete(m.procs, pid)
+	maps.DeleteFunc(m.shown, func(name, _ string) bool { return strings.HasPrefix(name, strconv.Itoa(pid)+"/") })
 	require.NoError(m.t, os.RemoveAll(filepath.Join(m.root, strconv.Itoa(pid))))
 	m.flush()
 }
