@@ -80,11 +80,11 @@ func FuzzMeminfo(f *testing.F) {
 	f.Add([]byte("MemTotal: 18446744073709551615 kB\nMemAvailable: -1 kB\n"))
 	f.Add([]byte("MemTotal:\n:\nMemAvailable 1"))
 	root, fill := fuzzedFile(f, "meminfo")
-	m := &Meter{hostProc: context.WithValue(context.Background(), common.EnvKey, common.EnvMap{common.HostProcEnvKey: root})}
+	ctx := context.WithValue(context.Background(), common.EnvKey, common.EnvMap{common.HostProcEnvKey: root})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fill(t, b)
-		used := m.memoryUsed()
-		if v, err := mem.VirtualMemoryWithContext(m.hostProc); err == nil && used > v.Total {
+		used, _ := memoryUsed(ctx)
+		if v, err := mem.VirtualMemoryWithContext(ctx); err == nil && used > v.Total {
 			t.Fatalf("%d of %d bytes in use", used, v.Total)
 		}
 	})

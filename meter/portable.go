@@ -3,6 +3,7 @@ package meter
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -55,11 +56,11 @@ func (portable) pids() ([]int, error) {
 func (portable) stat(pid int) (stat, error) {
 	p, err := osprocess.NewProcess(int32(pid))
 	if err != nil {
-		return stat{}, err
+		return stat{}, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}
 	parent, err := p.Ppid()
 	if err != nil {
-		return stat{}, err
+		return stat{}, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}
 	s := stat{pid: pid, parent: int(parent)}
 	if ms, err := p.CreateTime(); err == nil {

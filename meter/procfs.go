@@ -117,7 +117,7 @@ func parseStat(b []byte) (stat, error) {
 		own:      ticks(v[14]) + ticks(v[15]),
 		children: ticks(v[16]) + ticks(v[17]),
 	}
-	if v[24] > 0 {
+	if v[24] > 0 && v[24] < 1<<62/int64(os.Getpagesize()) {
 		s.memory = uint64(v[24]) * uint64(os.Getpagesize())
 	}
 	return s, nil
@@ -186,7 +186,9 @@ func (fs *procfs) machine() (busy time.Duration, forks uint64, err error) {
 				if !ok {
 					return 0, 0, fmt.Errorf("read %s/stat: %q is not a number", fs.root, word)
 				}
-				busy += ticks(n)
+				if busy += ticks(n); busy < 0 {
+					return 0, 0, fmt.Errorf("read %s/stat: %q is too large", fs.root, word)
+				}
 			}
 			found = true
 		case bytes.HasPrefix(line, []byte("processes ")):

@@ -12,8 +12,9 @@ type ramModel struct{}
 // instances' that the figure is used for.
 const wattsPerGiB Power = 0.392
 
-// ramBounds: makers' figures differ little, but by speed, ranks and how busy a module is.
-var ramBounds = Bounds{Low: 1 / 1.5, High: 1.5}
+// ramBounds: makers' figures differ little, but modules differ by speed, ranks and how busy they are, and a module that
+// is mostly empty draws nearly as much as a full one.
+var ramBounds = Bounds{Low: 0.5, High: 2}
 
 func (ramModel) Method() string { return "model:resident" }
 func (ramModel) Bounds() Bounds { return ramBounds }

@@ -40,12 +40,10 @@ func (m *Meter) sample() {
 	var busy time.Duration
 	var forks uint64
 	if busy, forks, unknown[CPU] = m.sys.machine(); unknown[CPU] == nil {
+		m.follow(forks)
 		load.Busy = max(0, busy-m.busy)
 		m.busy = busy
-	} else {
-		forks = m.trees.forks // as far as is known, nothing is new
-	}
-	m.follow(forks)
+	} // else the next reading has the CPU time of both intervals, the machine's and the processes' alike
 	load.Tracked = m.trees.pids()
 	if model, ok := m.cpu.(*cpuModel); ok {
 		load.Busy = model.within(load.Busy, m.trees.used(), elapsed)

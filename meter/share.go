@@ -61,6 +61,9 @@ func (m *Meter) share(e Energies, load Load, devices []GPUReading, give func(*Se
 		}
 		split(root.sessions, got, give)
 	}
+	for c := range rest { // rounding must not leave less than nothing
+		rest[c] = max(0, rest[c])
+	}
 	var machine []*Session
 	for _, s := range m.sessions {
 		if s.record.Scope == ScopeMachine {

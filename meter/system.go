@@ -7,8 +7,6 @@ import (
 	"runtime"
 	"syscall"
 	"time"
-
-	osprocess "github.com/shirou/gopsutil/v3/process"
 )
 
 // system is what metering asks the operating system about its processes. One value is used by one goroutine at a time.
@@ -45,7 +43,7 @@ type stat struct {
 
 // hasEnded says of stat's error whether the process is gone. Others are of the moment: we may have run out of files.
 func hasEnded(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, osprocess.ErrorProcessNotRunning)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH)
 }
 
 // openSystem returns this system's processes: by /proc, or a tree like it under procfs, on Linux; elsewhere by the
