@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -354,4 +355,72 @@ func TestTheOpenerIsGone(t *testing.T) {
 	m := newMachine(t)
 	_, err := m.meter.Begin("a", "", ScopeProcess, Process{PID: 4711, Start: 1})
 	assert.ErrorIs(t, err, ErrNoPeer)
+}
+
+// A worker whose parent came and went between two readings is init's by the time it is seen; the process group that a
+// shell gave to the job still tells whose it is.
+func TestAnOrphanIsAdoptedByItsProcessGroup(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.fork(101, 1, "worker")
+	m.procs[101].group = 100
+	m.fork(102, 1, "somebody else's")
+	m.procs[102].group = 102
+	m.run(101, 50)
+	m.run(102, 50)
+	m.sleep()
+	assert.InDelta(t, 25, cpuOf(s), 1e-9)
+	m.run(101, 100)
+	m.sleep()
+	assert.InDelta(t, 75, cpuOf(s), 1e-9)
+	m.conserved(s)
+}
+
+// After a fork the same pages are resident in both processes: they count once.
+func TestSharedPagesCountOnce(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	p := m.fork(100, 50, "python")
+	m.fork(101, 100, "worker")
+	for _, pid := range []int{100, 101} {
+		m.procs[pid].pages = 1 << 30 / 4096
+		m.write(fmt.Sprintf("%d/smaps_rollup", pid), "00400000-7ffe ---p 00000000 00:00 0    [rollup]\nRss: 1048576 kB\nPss:              524288 kB\nPss_Anon: 1 kB\n")
+	}
+	m.flush()
+	s := m.begin("a", "", p)
+	ram := func() float64 {
+		before := s.Record()
+		m.sleep()
+		after := s.Record()
+		return (after.Energy()[RAM] - before.Energy()[RAM]).Joules()
+	}
+	used := 4e6 * 1024 / (1 << 30)
+	assert.InDelta(t, 4*2/used, ram(), 1e-6)
+	m.meter.apportion(newProcfs(m.root))
+	assert.InDelta(t, 4*1.5/used, ram(), 1e-6, "one process at a time")
+	m.meter.apportion(newProcfs(m.root))
+	assert.InDelta(t, 4/used, ram(), 1e-6)
+
+	m.now = m.now.Add(time.Minute)
+	m.write("100/smaps_rollup", "")
+	m.meter.Sample()
+	m.meter.apportion(newProcfs(m.root))
+	assert.InDelta(t, 4/used, ram(), 1e-6, "what cannot be found out stays as it was")
+	m.conserved(s)
+}
+
+// A container's own numbers of processes are not the driver's: whose the device's energy is cannot be told, and that is
+// said.
+func TestUsersOfAGPUThatAreNotSeen(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.gpu.readings = []GPUReading{{Device: "0", Energy: 100, Processes: []GPUProcess{{PID: 4711, Busy: 1}}}, {Device: "1", Energy: 10}}
+	m.sleep()
+	r := s.Record()
+	assert.Zero(t, r.Energy()[GPU])
+	assert.InDelta(t, 0.5, r.Coverage(GPU), 1e-9)
+	assert.Contains(t, r.Gaps[GPU].Why, "--pid host")
+	m.conserved(s)
 }

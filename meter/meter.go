@@ -54,6 +54,8 @@ type Meter struct {
 	failing  map[Component]bool
 	totals   Totals
 
+	nextProportion time.Time // when apportion may go on
+
 	components Energy // what the components' sensors read since the meter began, before it is brought up to the wall
 }
 
@@ -186,6 +188,7 @@ func (m *Meter) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			m.Sample()
+			m.apportion(openSystem(m.procfs))
 		}
 	}
 }

@@ -82,6 +82,9 @@ func (portable) stat(pid int) (stat, error) {
 	return s, nil
 }
 
+// proportional is system's.
+func (portable) proportional(int) (uint64, error) { return 0, ErrNoData }
+
 // arguments is system's.
 func (portable) arguments(pid int) []string {
 	p, err := osprocess.NewProcess(int32(pid))

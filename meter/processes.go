@@ -2,9 +2,7 @@ package meter
 
 import (
 	"maps"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -15,7 +13,9 @@ type process struct {
 	start       uint64
 	own         time.Duration // CPU time as last read
 	children    time.Duration // of children that ended, as last read
-	memory      uint64        // resident bytes
+	memory      uint64        // resident bytes, as last read
+	proportion  float64       // of them that is its own, with shared pages divided among those who share them; see apportion
+	apportioned time.Time     // when that was last found out
 	used        time.Duration // CPU time since the reading before, to be attributed
 	debt        time.Duration // see settle
 	sessions    []*Session    // whose root this is
@@ -29,10 +29,11 @@ func (p *process) total() time.Duration { return p.own + p.children }
 type processes struct {
 	sys     system
 	tracked map[int]*process
-	known   map[int]int // every pid at the last listing, and its parent then
-	forks   uint64      // fork counter at the last listing
-	fresh   []int       // pids that the last listing found for the first time
-	recent  []int       // and the listing before
+	known   map[int]int    // every pid at the last listing, and its parent then
+	forks   uint64         // fork counter at the last listing
+	fresh   []int          // pids that the last listing found for the first time
+	recent  []int          // and the listing before
+	orphans map[int][2]int // of fresh: those that init took over, with the leaders of their group and session
 }
 
 // reuseAfter is how many forks may pass before pids must be taken as reused: well under the smallest common
@@ -54,6 +55,7 @@ func (t *processes) discover(forks uint64) error {
 		t.known = nil
 	}
 	known := make(map[int]int, len(pids))
+	t.orphans = map[int][2]int{}
 	for _, pid := range pids {
 		parent, ok := t.known[pid]
 		if !ok {
@@ -63,10 +65,14 @@ func (t *processes) discover(forks uint64) error {
 			}
 			parent = s.parent
 			t.fresh = append(t.fresh, pid)
+			if parent == 1 && s.leaders != [2]int{} {
+				t.orphans[pid] = s.leaders
+			}
 		}
 		known[pid] = parent
 	}
 	t.known, t.forks = known, forks
+	t.adopt()
 	// A child's pid may be the smaller one after a wrap, so go on until a pass finds nothing.
 	for found := true; found; {
 		found = false
@@ -79,6 +85,21 @@ func (t *processes) discover(forks uint64) error {
 	return nil
 }
 
+// adopt tracks orphans whose parents came and went between two listings: they belong under the leader of their process
+// group, or of their session, where that one is in a tree, as it is where a run was started as a job of its own.
+func (t *processes) adopt() {
+	for pid, leaders := range t.orphans {
+		for _, leader := range leaders {
+			if leader == pid || t.tracked[leader] == nil || t.tracked[pid] != nil {
+				continue
+			}
+			if p := t.track(pid, true); p != nil {
+				p.parent = leader
+			}
+		}
+	}
+}
+
 // track follows a process from now on; born says that it began inside the tree since the last listing, so that what
 // it used before now counts. It returns nil if the process is gone.
 func (t *processes) track(pid int, born bool) *process {
@@ -89,7 +110,7 @@ func (t *processes) track(pid int, born bool) *process {
 	if err != nil {
 		return nil
 	}
-	p := &process{pid: pid, parent: s.parent, reaper: s.parent, start: s.start, memory: s.memory}
+	p := &process{pid: pid, parent: s.parent, reaper: s.parent, start: s.start, memory: s.memory, proportion: 1}
 	if !born {
 		p.own, p.children = s.own, s.children
 	}
@@ -253,79 +274,4 @@ func (t *processes) upwards(pid int, ok func(*process) bool) *process {
 		}
 	}
 	return nil
-}
-
-// ancestors notes the processes above one that may stand in for it when it ends, nearest first.
-func (t *processes) ancestors(pid int) []Process {
-	var above []Process
-	s, err := t.sys.stat(pid)
-	for i := 0; i < 64 && err == nil && s.parent > 0; i++ {
-		if s, err = t.sys.stat(s.parent); err != nil {
-			break
-		}
-		if !standsIn(s, t.sys.arguments(s.pid)) {
-			break
-		}
-		above = append(above, Process{PID: s.pid, Start: s.start})
-	}
-	return above
-}
-
-// alive reports whether that very process still is there.
-func (t *processes) alive(id Process) bool {
-	s, err := t.sys.stat(id.PID)
-	return err == nil && s.start == id.Start
-}
-
-// managers are programs that start work for others: their tree is everybody's, and climbing ends below them.
-var managers = []string{
-	// of the system, of containers and of clusters
-	"systemd", "init", "launchd", "tini", "dumb-init", "docker-init", "catatonit", "runit", "runsvdir", "s6-svscan", "supervisord",
-	"containerd-shim", "containerd-shim-runc-v2", "conmon", "crond", "cron", "atd", "sshd", "login", "su", "sudo", "kubelet", "slurmd", "slurmstepd",
-	// terminals, editors and notebook servers
-	"tmux", "screen", "gnome-terminal-server", "konsole", "xterm", "code", "code-server", "node", "emacs",
-	"jupyter", "jupyter-lab", "jupyter-labhub", "jupyter-notebook", "jupyter-server", "jupyterhub", "jupyterhub-singleuser",
-	"jupyterlab", "jupyter_server", "notebook",
-	// workflow systems and runners of jobs
-	"airflow", "celery", "prefect", "dagster", "dagster-daemon", "luigid", "ray", "raylet", "dask-scheduler",
-	"gitlab-runner", "Runner.Worker", "buildkite-agent",
-}
-
-// idlers are what a container's first process runs when it only keeps the container up.
-var idlers = []string{"sleep", "pause", "tail", "cat"}
-
-var shells = []string{"sh", "bash", "dash", "zsh", "ash", "ksh", "fish", "busybox"}
-
-// standsIn says whether a process may take the place of a run's process that ended: a shell script or a launcher
-// may; init, a container's idle first process, a login shell and a shell that someone types into may not.
-func standsIn(s stat, args []string) bool {
-	if len(args) == 0 || strings.TrimSpace(args[0]) == "" {
-		return false
-	}
-	if strings.HasPrefix(args[0], "-") { // how login(1) and sshd(8) start a shell
-		return false
-	}
-	name := programName(args)
-	if slices.Contains(managers, name) {
-		return false
-	}
-	isShell := slices.Contains(shells, name)
-	if isShell {
-		script := false
-		for _, a := range args[1:] {
-			switch {
-			case a == "-l" || a == "--login":
-				return false
-			case a == "-c" || !strings.HasPrefix(a, "-"):
-				script = true
-			}
-		}
-		if s.tty != 0 && !script {
-			return false
-		}
-	}
-	if s.pid == 1 { // a container's first process: only one that plainly runs a script is the run's own
-		return isShell || strings.HasPrefix(filepath.Base(args[0]), "python")
-	}
-	return !(s.parent == 0 && slices.Contains(idlers, name))
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -34,7 +33,7 @@ func newProcfs(root string) *procfs {
 
 // read returns a file's content, valid until the next read.
 func (fs *procfs) read(elem ...string) ([]byte, error) {
-	f, err := os.Open(filepath.Join(append([]string{fs.root}, elem...)...))
+	f, err := openFile(fs.root + "/" + strings.Join(elem, "/"))
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +112,7 @@ func parseStat(b []byte) (stat, error) {
 		}
 	}
 	s := stat{
-		pid: int(pid), parent: int(v[4]), tty: int(v[7]), start: uint64(v[22]),
+		pid: int(pid), parent: int(v[4]), leaders: [2]int{int(v[5]), int(v[6])}, tty: int(v[7]), start: uint64(v[22]),
 		own:      ticks(v[14]) + ticks(v[15]),
 		children: ticks(v[16]) + ticks(v[17]),
 	}
@@ -221,6 +220,22 @@ func (fs *procfs) pids() ([]int, error) {
 		}
 	}
 	return pids, nil
+}
+
+// proportional is system's: PSS of proc_pid_smaps_rollup(5), for which the kernel walks all pages.
+func (fs *procfs) proportional(pid int) (uint64, error) {
+	b, err := fs.read(strconv.Itoa(pid), "smaps_rollup")
+	if err != nil {
+		return 0, err
+	}
+	for line := range bytes.Lines(b) {
+		if words := bytes.Fields(line); len(words) == 3 && string(words[0]) == "Pss:" {
+			if kB, ok := number(words[1]); ok && kB > 0 && kB < 1<<50 {
+				return uint64(kB) << 10, nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("read %s/%d/smaps_rollup: no Pss", fs.root, pid)
 }
 
 // arguments is system's.

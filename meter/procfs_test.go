@@ -16,9 +16,9 @@ import (
 
 func TestParseStat(t *testing.T) {
 	t.Parallel()
-	s, err := parseStat([]byte("42 (a (b) c) R 7 42 42 34816 42 4194304 1 2 3 4 11 12 13 14 20 0 1 0 123456 1000 5 18446744073709551615 1 1\n"))
+	s, err := parseStat([]byte("42 (a (b) c) R 7 41 40 34816 42 4194304 1 2 3 4 11 12 13 14 20 0 1 0 123456 1000 5 18446744073709551615 1 1\n"))
 	require.NoError(t, err)
-	assert.Equal(t, stat{pid: 42, parent: 7, start: 123456, tty: 34816, own: 230 * time.Millisecond,
+	assert.Equal(t, stat{pid: 42, parent: 7, leaders: [2]int{41, 40}, start: 123456, tty: 34816, own: 230 * time.Millisecond,
 		children: 270 * time.Millisecond, memory: 5 * uint64(os.Getpagesize())}, s)
 	for _, bad := range []string{"", "42", "42 (x", "(x) R 1", "42 (x) R", "42 (x) R 1 2 3 4 5 6 7 8 9 a b c d", ")(", "x (y) R 1"} {
 		_, err := parseStat([]byte(bad))

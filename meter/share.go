@@ -31,9 +31,10 @@ func (m *Meter) share(e Energies, load Load, devices []GPUReading, give func(*Se
 			continue
 		}
 		at(root).cpu += p.used
-		at(root).memory += p.memory
+		own := uint64(float64(p.memory) * p.proportion)
+		at(root).memory += own
 		cpu += p.used
-		memory += p.memory
+		memory += own
 	}
 	for _, d := range devices {
 		for i, weight := range d.weights() {

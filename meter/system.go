@@ -20,6 +20,8 @@ type system interface {
 	pids() ([]int, error)
 	// stat reads one process. That it is gone is an error of which hasEnded holds.
 	stat(pid int) (stat, error)
+	// proportional returns a process's memory, with pages that several share divided among them. It may take seconds.
+	proportional(pid int) (uint64, error)
 	// arguments returns a process's command line; nil for one that has none, or is gone.
 	arguments(pid int) []string
 	// environment returns a process's variables as it began with them, as "NAME=value".
@@ -39,6 +41,7 @@ type stat struct {
 	own         time.Duration // CPU time of its threads, ended ones included
 	children    time.Duration // CPU time of its children that ended and were waited for, and of theirs
 	memory      uint64        // resident bytes
+	leaders     [2]int        // of its process group and its session; 0 where there are none
 }
 
 // hasEnded says of stat's error whether the process is gone. Others are of the moment: we may have run out of files.
