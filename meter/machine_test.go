@@ -44,7 +44,7 @@ type fakeProcess struct {
 	env             []string
 	cgroup          string
 	tty             int
-	group           int // its process group; 0 for none that matters
+	group           int  // its process group; 0 for none that matters
 	ignoresChildren bool // SIGCHLD is ignored: the time of children is lost
 }
 
