@@ -45,7 +45,7 @@ func TestTwoRunsAtOnceAddUp(t *testing.T) {
 	}
 	wg.Wait()
 	t.Logf("CPU energy of the runs: %.4g J and %.4g J", energy[0], energy[1])
-	assert.InEpsilon(t, energy[0], energy[1], 0.15)
+	assert.InEpsilon(t, energy[0], energy[1], 0.25)
 	series := p.series() // one answer, since the sensors are read on meanwhile
 	for _, component := range []string{"cpu", "ram", "gpu"} {
 		owned := func(owner string) float64 {
