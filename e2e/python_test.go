@@ -192,6 +192,33 @@ func TestAnotherProcessTrains(t *testing.T) {
 	assert.InEpsilon(t, 75/m["emissions_g"], m["accuracy_per_emission"], 1e-9)
 }
 
+// Processes that a run's own process starts, and that log for themselves, are the run's, and nobody's twice.
+func TestWorkersThatLogForThemselves(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t)
+	out := p.run("workers")
+	assert.Positive(t, out["workers"])
+	m := figures(t, of(t, out["run"]))
+	assert.Contains(t, m, "loss-0")
+	assert.Contains(t, m, "loss-1")
+	// Two seconds of CPU time in the workers, at no less than idle power; the parent only waits.
+	assert.Greater(t, m["emissions/cpu_energy_kwh"]*3.6e6, 2*0.2)
+	series := p.series()
+	assert.InEpsilon(t, series[`emissions_energy_joules_total{component="cpu",owner="runs"}`], m["emissions/cpu_energy_kwh"]*3.6e6, 1e-9)
+}
+
+// --unit cgroup: what runs in the client's control group is the run's.
+func TestCgroupIsTheUnit(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/proc/self/cgroup"); err != nil {
+		t.Skip("no control groups on this system")
+	}
+	p := startProxy(t, "--unit", "cgroup")
+	r := of(t, p.run("plain")["run"])
+	figures(t, r)
+	assert.Equal(t, "cgroup", r.Tags["emissions.unit"])
+}
+
 func TestLiveCurve(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, "--log-interval", "1s")

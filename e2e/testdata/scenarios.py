@@ -182,6 +182,22 @@ def worker():
     return {"cpu": time.process_time()}
 
 
+def logs(run_id, i):
+    burn(1)
+    mlflow.MlflowClient().log_metric(run_id, f"loss-{i}", 1.0)
+    return os.getpid()
+
+
+def workers():
+    """joblib's processes, which log for themselves."""
+    import joblib
+
+    with mlflow.start_run() as run:
+        pids = joblib.Parallel(n_jobs=2, backend="multiprocessing")(joblib.delayed(logs)(run.info.run_id, i) for i in range(2))
+        mlflow.log_metric("test_accuracy", 0.5)
+    return {"run": run.info.run_id, "workers": len(set(pids) - {os.getpid()}), "cpu": time.process_time()}
+
+
 def hold():
     """A run that goes on until the test makes a file."""
     with mlflow.start_run() as run:
