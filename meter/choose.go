@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -20,6 +21,11 @@ type chosen struct {
 // with what would open it where something would.
 func choose(procfs, sysfs string, psys bool, line Line) *chosen {
 	c := &chosen{}
+	if runtime.GOOS != "linux" {
+		c.chooseElsewhere(line)
+		c.findings = append(c.findings, visible(procfs))
+		return c
+	}
 	if !psys || !c.choosePsys(sysfs) {
 		c.chooseCPUAndRAM(procfs, sysfs)
 	}
@@ -44,6 +50,25 @@ func (c *chosen) used(of Component, s interface {
 // passed notes one that is not, and why.
 func (c *chosen) passed(of Component, method string, err error, remedy string) {
 	c.findings = append(c.findings, Finding{Component: of, Method: method, Detail: reason(err), Remedy: remedy})
+}
+
+// chooseElsewhere models what macOS, Windows and others do not show to everybody.
+func (c *chosen) chooseElsewhere(line Line) {
+	c.passed(CPU, "rapl", errors.New("this program reads counters on Linux only"), "")
+	if model, err := openCPUModel("", ""); err != nil {
+		c.passed(CPU, "model", err, "")
+	} else {
+		c.cpu = model
+		c.findings = append(c.findings, model.passedOver...)
+		c.used(CPU, model)
+	}
+	c.ram = newRAMModel()
+	c.used(RAM, c.ram)
+	c.passed(GPU, "nvml", errors.New("this program reads GPUs on Linux only"), "")
+	if line.known() {
+		c.wall = wallLine{line}
+		c.used(Machine, c.wall)
+	}
 }
 
 // choosePsys reports whether the platform's zone is there.
