@@ -24,10 +24,11 @@ const (
 	idle       = 30.0             // s in which a sampler's own CPU time is read: two of CodeCarbon's intervals
 	neighbours = 3                // at most
 	disturbed  = 0.10             // of a thread: a trial beside which others used more is repeated
-	patience   = 15 * time.Minute // in all, to wait for quiet moments and to repeat what was disturbed
+	patience   = 10 * time.Minute // in all, to wait for quiet moments and to repeat what was disturbed
 )
 
-// bench is a comparison under way. Its tools are always measured in turns, so that what else goes on meets all of them.
+// bench is a comparison under way. Its tools are always measured in turns or at once, so that what else goes on meets all
+// of them.
 type bench struct {
 	t        *testing.T
 	server   *url.URL
@@ -39,7 +40,7 @@ type bench struct {
 	methods  []string
 }
 
-// TestAgainstCodeCarbon measures both tools and writes codecarbon.md and neighbours.svg. It takes about twelve minutes of
+// TestAgainstCodeCarbon measures both tools and writes codecarbon.md and neighbours.svg. It takes about ten minutes of
 // an otherwise quiet machine and checks no figure: they are for people to read.
 func TestAgainstCodeCarbon(t *testing.T) {
 	if os.Getenv("E2E_CODECARBON") == "" {
@@ -146,20 +147,28 @@ func (b *bench) call(base *url.URL) (create, end time.Duration) {
 	return create, end
 }
 
-// sampler measures what metering costs while nothing else happens.
+// sampler measures what metering costs while nothing else happens, of all tools in the same seconds.
 func (b *bench) sampler() []row {
 	r := row{what: "CPU time of the sampler while one run sleeps, of a thread", unit: "%"}
 	for range rounds {
-		for i, tool := range b.tools {
-			b.waitForQuiet()
+		var runs []*trainer
+		var pids []int
+		for _, tool := range b.tools {
 			tr := startTrainer(b.t, tool)
-			pid := tr.cmd.Process.Pid
-			if i == 2 {
-				pid = b.proxy.pid
-			}
-			began, used := time.Now(), cpuTime(b.t, pid)
-			tr.do("sleep", idle)
-			r.by[i] = append(r.by[i], 100*(cpuTime(b.t, pid)-used).Seconds()/time.Since(began).Seconds())
+			runs, pids = append(runs, tr), append(pids, tr.cmd.Process.Pid)
+		}
+		pids[2] = b.proxy.pid
+		var used [3]time.Duration
+		began := time.Now()
+		for i, tr := range runs {
+			used[i] = cpuTime(b.t, pids[i])
+			tr.tell("sleep", idle)
+		}
+		for i, tr := range runs {
+			tr.hear()
+			r.by[i] = append(r.by[i], 100*(cpuTime(b.t, pids[i])-used[i]).Seconds()/time.Since(began).Seconds())
+		}
+		for _, tr := range runs {
 			tr.stop()
 		}
 	}
@@ -291,50 +300,49 @@ func (b *bench) neighbours() besides {
 }
 
 // together measures three runs at once against what the machine is said to have used in the same time: by a tracker in
-// a process that sleeps, and by the proxy's own sensors.
+// a process that sleeps, and by the proxy's own sensors. All begin at the same moment, or those that begin first would
+// claim more.
 func (b *bench) together() []row {
-	cpu := row{what: "three runs at once: their CPU energy by the machine's"}
+	r := row{what: "three runs at once: their CPU energy by the machine's"}
 	for range rounds {
 		for i, tool := range b.tools {
 			var claimed, machine float64
 			b.quietly(func(watch func(...int)) func() {
-				var runs []*trainer
-				var pids []int
-				for range 3 {
-					tr := startTrainer(b.t, tool)
-					runs, pids = append(runs, tr), append(pids, tr.cmd.Process.Pid)
-				}
-				var observer *trainer
-				var before float64
+				metered := []string{tool, tool, tool}
 				if i < 2 {
-					observer = startTrainer(b.t, "machine")
-					observer.tell("sleep", together)
-				} else {
-					before = b.proxy.cpuReading(b.t)
+					metered = append(metered, "machine")
 				}
+				var all []*trainer
+				var pids []int
+				for _, by := range metered {
+					tr := launchTrainer(b.t, by)
+					all, pids = append(all, tr), append(pids, tr.cmd.Process.Pid)
+				}
+				for _, tr := range all {
+					tr.started = tr.hear()
+				}
+				before := b.proxy.cpuReading(b.t)
 				watch(pids...)
-				for _, tr := range runs {
-					tr.tell("spin", together)
+				for n, tr := range all {
+					tr.tell([]string{"spin", "spin", "spin", "sleep"}[n], together)
 				}
-				for _, tr := range runs {
+				for _, tr := range all {
 					tr.hear()
 				}
 				return func() {
 					claimed = 0
-					for _, tr := range runs {
+					for _, tr := range all[:3] {
 						claimed += b.finish(tr).cpu
 					}
-					if observer != nil {
-						observer.hear()
-						machine = b.finish(observer).cpu
-					} else {
-						machine = b.proxy.cpuReading(b.t) - before
+					machine = b.proxy.cpuReading(b.t) - before
+					if i < 2 {
+						machine = b.finish(all[3]).cpu
 					}
 				}
 			})
 			b.t.Logf("three by %s: %.2f J of %.2f J", tool, claimed, machine)
-			cpu.by[i] = append(cpu.by[i], claimed/machine)
+			r.by[i] = append(r.by[i], claimed/machine)
 		}
 	}
-	return []row{cpu}
+	return []row{r}
 }

@@ -119,6 +119,14 @@ type trainer struct {
 // startTrainer starts a trainer and waits until it is metered.
 func startTrainer(t *testing.T, by string, loaded ...string) *trainer {
 	t.Helper()
+	tr := launchTrainer(t, by, loaded...)
+	tr.started = tr.hear()
+	return tr
+}
+
+// launchTrainer starts a trainer, which says when it is metered.
+func launchTrainer(t *testing.T, by string, loaded ...string) *trainer {
+	t.Helper()
 	interpreter, err := python()
 	require.NoError(t, err)
 	script, err := filepath.Abs(filepath.Join("testdata", "trainer.py"))
@@ -133,7 +141,6 @@ func startTrainer(t *testing.T, by string, loaded ...string) *trainer {
 	require.NoError(t, err)
 	tr.out = bufio.NewScanner(out)
 	require.NoError(t, tr.cmd.Start())
-	tr.started = tr.hear()
 	return tr
 }
 
@@ -219,7 +226,7 @@ func busy(t *testing.T) time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100 on all of Linux
 }
 
-// run reads a run straight from the server.
+// readRun reads a run straight from the server.
 func readRun(t *testing.T, server *url.URL, id string) mlflow.Run {
 	t.Helper()
 	r, err := mlflow.NewClient(server, "", http.DefaultTransport).Run(t.Context(), mlflow.Caller{}, id)

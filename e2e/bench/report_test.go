@@ -25,7 +25,7 @@ func (b *bench) report(rows []row, load string) string {
 	fmt.Fprintf(&s, "%s; %s; MLflow %s; CodeCarbon with Python %s.\n", cpuName(b.t), runtime.Version(), b.version(), b.packages())
 	fmt.Fprintf(&s, "Load average before: %s, after: %s. While CPU energy was counted, processes outside of the comparison used at most %.0f %% of a thread; %d trials that were disturbed by more than %.0f %% were repeated.\n\n",
 		load, loadAverage(b.t), 100*b.others, b.repeated, 100*disturbed)
-	fmt.Fprintf(&s, `Both tools have their default settings and are measured in turns. CodeCarbon's default is to meter the machine, with
+	fmt.Fprintf(&s, `Both tools have their default settings and are measured in turns or at once. CodeCarbon's default is to meter the machine, with
 %[1]stracking_mode="process"%[1]s beside it. There is no RAPL on this machine, so both model the CPU, each in its own way
 (%[2]s): their joules cannot be compared with each other, only what becomes of
 them. CodeCarbon was kept from any network, whose delays would come on top. Each cell is the median, with the smallest
