@@ -294,10 +294,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 		return err
 	}
 	sensors.Unit, sensors.Interval, sensors.Logger, sensors.OnSample = f.Unit, time.Duration(f.SampleInterval), log, onSample
-	m, err := meter.New(sensors)
-	if err != nil {
-		return err
-	}
+	m := meter.New(sensors)
 	defer m.Close()
 	local := proxy.LocalAddresses()
 	if len(f.LocalClients) > 0 {
@@ -474,10 +471,7 @@ func (c *doctorCmd) Run(s streams) error {
 		return err
 	}
 	sensors.Logger = slog.New(slog.DiscardHandler)
-	m, err := meter.New(sensors)
-	if err != nil {
-		return err
-	}
+	m := meter.New(sensors)
 	defer m.Close()
 	if c.Calibrate {
 		return c.calibrate(m, s)

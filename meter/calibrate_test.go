@@ -57,8 +57,7 @@ func (r *rising) Read(l Load) (Energy, error) {
 // The steps of load are real; what they draw and the wall's readings are made up, and the line is found again.
 func TestCalibrate(t *testing.T) {
 	t.Parallel()
-	m, err := New(Config{Logger: slog.New(slog.DiscardHandler), Interval: 10 * time.Millisecond})
-	require.NoError(t, err)
+	m := New(Config{Logger: slog.New(slog.DiscardHandler), Interval: 10 * time.Millisecond})
 	defer m.Close()
 	m.wall, m.cpu = nil, &rising{}
 	points, err := m.Calibrate(t.Context(), 0, 50*time.Millisecond, func(p Point) (Power, error) { return 1.25*p.Components + 30, nil })

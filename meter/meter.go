@@ -67,8 +67,8 @@ type Totals struct {
 	Pending Energies // used by runs that are about to end
 }
 
-// New opens the sensors that this machine has.
-func New(cfg Config) (*Meter, error) {
+// New opens the sensors that this machine has. There may be none: Findings says why.
+func New(cfg Config) *Meter {
 	m := &Meter{
 		procfs:   cmp.Or(cfg.Procfs, "/proc"),
 		interval: cmp.Or(cfg.Interval, time.Second),
@@ -86,7 +86,7 @@ func New(cfg Config) (*Meter, error) {
 	chosen := choose(m.procfs, cmp.Or(cfg.Sysfs, "/sys"), cfg.Psys, cfg.Wall)
 	m.cpu, m.ram, m.gpus, m.wall, m.findings = chosen.cpu, chosen.ram, chosen.gpus, chosen.wall, chosen.findings
 	m.begin()
-	return m, nil
+	return m
 }
 
 // begin takes the first reading, from which all others count.
@@ -182,13 +182,14 @@ func (m *Meter) Totals() Totals {
 func (m *Meter) Run(ctx context.Context) error {
 	tick := time.NewTicker(m.interval)
 	defer tick.Stop()
+	sys := openSystem(m.procfs)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 			m.Sample()
-			m.apportion(openSystem(m.procfs))
+			m.apportion(sys)
 		}
 	}
 }

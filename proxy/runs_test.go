@@ -161,8 +161,7 @@ type bench struct {
 func newBench(t testing.TB, change func(*Config)) *bench {
 	t.Helper()
 	b := &bench{t: t, mlflow: newFakeMLflow(t)}
-	m, err := meter.New(meter.Config{Logger: slog.New(slog.DiscardHandler)})
-	require.NoError(t, err)
+	m := meter.New(meter.Config{Logger: slog.New(slog.DiscardHandler)})
 	b.meter = m
 	forced := 400.0
 	supply, err := carbon.NewSupply(carbon.World(), &forced, nil)

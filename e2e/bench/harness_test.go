@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package bench compares the program with CodeCarbon, on the same machine and in the same run.
 package bench
 
