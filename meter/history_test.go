@@ -53,27 +53,37 @@ type worker struct {
 	Memory  uint64
 }
 
-var (
-	workers = rapid.Custom(func(t *rapid.T) worker {
+// Generators name themselves when they are first used, without a lock: each test makes its own.
+
+func workers() *rapid.Generator[worker] {
+	return rapid.Custom(func(t *rapid.T) worker {
 		return worker{rapid.IntRange(0, 20).Draw(t, "process"), rapid.SampledFrom([]float64{0, 0, 0.01, 0.3, 1}).Draw(t, "busy"),
 			rapid.SampledFrom([]uint64{0, 1 << 20, 3 << 30}).Draw(t, "memory")}
 	})
-	devices = rapid.Custom(func(t *rapid.T) device {
+}
+
+func devices() *rapid.Generator[device] {
+	workers := workers()
+	return rapid.Custom(func(t *rapid.T) device {
 		return device{rapid.IntRange(0, 9).Draw(t, "failed") == 9, rapid.SliceOfN(workers, 0, 4).Draw(t, "workers")}
 	})
-	waits = rapid.SampledFrom([]time.Duration{0, time.Millisecond / 2, time.Millisecond, 900 * time.Millisecond, time.Second, time.Second, 2 * time.Second, 7 * time.Minute})
-	kinds = rapid.SampledFrom([]string{
+}
+
+func events() *rapid.Generator[event] {
+	devices := devices()
+	waits := rapid.SampledFrom([]time.Duration{0, time.Millisecond / 2, time.Millisecond, 900 * time.Millisecond, time.Second, time.Second, 2 * time.Second, 7 * time.Minute})
+	kinds := rapid.SampledFrom([]string{
 		"fork", "fork", "fork", "fork", "script", "exit", "exit", "work", "work", "work", "work", "work", "memory", "interrupts", "deaf", "pids wrap",
 		"begin", "begin", "begin", "join", "stop", "continue", "close", "switch", "relabel", "sensor fails", "device",
 	})
-	events = rapid.Custom(func(t *rapid.T) event {
+	return rapid.Custom(func(t *rapid.T) event {
 		e := event{kinds.Draw(t, "kind"), rapid.IntRange(0, 200).Draw(t, "a"), rapid.IntRange(0, 200).Draw(t, "b"), waits.Draw(t, "wait"), nil}
 		if e.Kind == "device" {
 			e.Devices = rapid.SliceOfN(devices, 0, 3).Draw(t, "devices")
 		}
 		return e
 	})
-)
+}
 
 func newHistory(m *machine, rt *rapid.T) *history {
 	m.t = rt

@@ -13,6 +13,7 @@ import (
 // has never more than the run it is inside of, and a stopped one's record stands.
 func TestLaws(t *testing.T) {
 	t.Parallel()
+	events := events()
 	rapid.Check(t, func(rt *rapid.T) {
 		h := newHistory(newMachine(t), rt)
 		for _, e := range rapid.SliceOfN(events, 40, 150).Draw(rt, "events") {
@@ -78,6 +79,7 @@ func TestANeighbourNeverAdds(t *testing.T) {
 		Neighbours []worker
 		Ticks      int // that each of them works
 	}
+	events, workers := events(), workers()
 	steps := rapid.Custom(func(rt *rapid.T) step {
 		return step{events.Draw(rt, "event"), rapid.SliceOfN(workers, 0, 2).Draw(rt, "neighbours"), rapid.IntRange(0, 300).Draw(rt, "ticks")}
 	})
@@ -124,6 +126,7 @@ func TestEqualProcessesGetEqualEnergy(t *testing.T) {
 		Memory         uint64
 		SeparateDevice bool
 	}
+	events, workers := events(), workers()
 	steps := rapid.Custom(func(rt *rapid.T) step {
 		w := workers.Draw(rt, "on a device")
 		return step{events.Draw(rt, "event"), rapid.IntRange(0, 200).Draw(rt, "ticks"), rapid.IntRange(0, 90).Draw(rt, "child's ticks"),
