@@ -118,6 +118,57 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
+// On a machine with counters, of which the tree of files is a small one, doctor names what is read of it, and what
+// would open the rest.
+func TestDoctorOnAnotherMachine(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("counters are read on Linux only")
+	}
+	sysfs := t.TempDir()
+	for name, content := range map[string]string{
+		"class/powercap/intel-rapl:0/name":                   "package-0",
+		"class/powercap/intel-rapl:0/energy_uj":              "1000",
+		"class/powercap/intel-rapl:0/max_energy_range_uj":    "262143328850",
+		"class/powercap/intel-rapl:0:0/name":                 "dram",
+		"class/powercap/intel-rapl:0:0/energy_uj":            "garbage",
+		"class/powercap/intel-rapl:0:0/max_energy_range_uj":  "262143328850",
+		"class/powercap/intel-rapl:1/name":                   "psys",
+		"class/powercap/intel-rapl:1/energy_uj":              "5000",
+		"class/powercap/intel-rapl:1/max_energy_range_uj":    "262143328850",
+		"class/hwmon/hwmon3/name":                            "power_meter",
+		"class/hwmon/hwmon3/power1_average":                  "95000000",
+		"class/hwmon/hwmon3/power1_average_interval":         "1000",
+		"class/drm/card0/device/uevent":                      "DRIVER=amdgpu\nPCI_SLOT_NAME=0000:03:00.0",
+		"class/drm/card0/device/hwmon/hwmon4/name":           "amdgpu",
+		"class/drm/card0/device/hwmon/hwmon4/power1_average": "55000000",
+		"bus/pci/devices/0000:01:00.0/vendor":                "0x10de",
+	} {
+		path := filepath.Join(sysfs, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(content+"\n"), 0o644))
+	}
+	line := func(out, component, method string) string {
+		found := regexp.MustCompile(`(?m)^`+component+` +`+method+` .*$`).FindAllString(out, -1)
+		require.Len(t, found, 1, "%s by %s in\n%s", component, method, out)
+		return found[0]
+	}
+	code, out, errs := command(t, nil, "doctor", "--sysfs", sysfs)
+	require.Zero(t, code, errs)
+	assert.Regexp(t, `yes +x 0\.90 to x 1\.10 +package-0$`, line(out, "cpu", "rapl"))
+	assert.Regexp(t, `no +.*intel-rapl:0:0/energy_uj: "garbage" is not a counter`, line(out, "ram", "rapl"))
+	assert.Regexp(t, `yes .*0000:03:00\.0 \(power1_average\)`, line(out, "gpu", "amdgpu"))
+	assert.Regexp(t, `yes +x 0\.95 to x 1\.05 .*power1_average, averaged over 1s`, line(out, "wall", "acpi"))
+	if _, err := os.Stat("/dev/nvidia0"); err != nil {
+		assert.Contains(t, out, "gpu by nvml: install NVIDIA's driver", "there is such a card")
+	}
+	code, out, errs = command(t, nil, "doctor", "--sysfs", sysfs, "--psys", "--wall-offset-w", "57")
+	require.Zero(t, code, errs)
+	assert.Regexp(t, `yes .* psys$`, line(out, "cpu", "rapl:psys"))
+	assert.Regexp(t, `no +inside rapl:psys`, line(out, "ram", "rapl"))
+	assert.Regexp(t, `yes .* 1 x components \+ 57 W$`, line(out, "wall", "line"))
+}
+
 func TestHealthcheckAndAdmin(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t)

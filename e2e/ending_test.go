@@ -166,10 +166,15 @@ func TestAClientElsewhereIsUnmeasured(t *testing.T) {
 
 func TestScopeOfTheMachine(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, "--scope", "machine", "--pue", "1.5")
+	p := startProxy(t, "--scope", "machine", "--pue", "1.5", "--wall-slope", "1.2", "--wall-offset-w", "50")
 	r := of(t, p.run("plain")["run"])
 	assert.Equal(t, "machine", r.Tags["emissions.scope"])
 	assert.Equal(t, "1.5", r.Tags["emissions.pue"])
 	assert.Equal(t, fmt.Sprint(intensity), r.Tags["emissions.intensity"])
-	assert.InEpsilon(t, r.Metrics["emissions/energy_kwh"].Value*intensity*1.5, r.Metrics["emissions_g"].Value, 1e-9)
+	kWh := r.Metrics["emissions/energy_kwh"].Value
+	assert.InEpsilon(t, kWh*intensity*1.5, r.Metrics["emissions_g"].Value, 1e-9)
+	// All of the machine, and what no sensor sees of it.
+	assert.Equal(t, "line", r.Tags["emissions.method.wall"])
+	assert.Greater(t, kWh*3.6e6/r.Metrics["emissions/duration_s"].Value, 50.0, "W")
+	assert.InEpsilon(t, 1.1, r.Metrics["emissions/high_g"].Value/r.Metrics["emissions_g"].Value, 1e-9)
 }
