@@ -4,7 +4,7 @@ import "time"
 
 // proportionDuty is the largest part of the time that is spent on finding out whose shared pages are: the kernel walks
 // all of a process's pages for it.
-const proportionDuty = 0.001
+const proportionDuty = 0.0002
 
 // apportion finds out which part of a process's resident memory is its own, for the process for which that was done
 // the longest time ago. After a fork all pages are resident in both processes, and a data loader's workers would
