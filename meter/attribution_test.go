@@ -424,3 +424,23 @@ func TestUsersOfAGPUThatAreNotSeen(t *testing.T) {
 	assert.Contains(t, r.Gaps[GPU].Why, "--pid host")
 	m.conserved(s)
 }
+
+// Where several generations end between two readings, who they leave behind stays in the tree, whichever is looked at
+// first.
+func TestGenerationsThatEndTogetherLeaveNobodyBehind(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	for pid := 101; pid <= 108; pid++ {
+		m.fork(pid, pid-1, "sh")
+	}
+	m.sleep()
+	for pid := 100; pid <= 107; pid++ {
+		m.exit(pid)
+	}
+	m.sleep()
+	m.run(108, 100)
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(s), 1e-9)
+	m.conserved(s)
+}

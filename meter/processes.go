@@ -189,7 +189,7 @@ func (t *processes) prune(keep map[int]bool) {
 
 // refresh reads every tracked process and leaves in used what it has used since the reading before.
 func (t *processes) refresh() {
-	var ended []*process
+	ended := map[int]*process{}       // by pid
 	reaped := map[int]time.Duration{} // by reaper: time of ended children that was counted as theirs already
 	waited := map[int]time.Duration{} // growth of a process's children time
 	for pid, p := range t.tracked {
@@ -199,7 +199,7 @@ func (t *processes) refresh() {
 			continue
 		}
 		if err != nil || s.start != p.start {
-			ended = append(ended, p)
+			ended[pid] = p
 			continue
 		}
 		p.used = max(0, s.own-p.own)
@@ -209,27 +209,21 @@ func (t *processes) refresh() {
 		p.own, p.children = max(s.own, p.own), max(s.children, p.children)
 		p.reaper, p.memory = s.parent, s.memory
 	}
-	for _, p := range ended {
-		delete(t.tracked, p.pid)
+	for pid := range ended {
+		delete(t.tracked, pid)
 	}
 	for _, p := range ended {
 		// Where its reaper ended too, the time went up to the next that lives.
 		reaper := p.reaper
-		for i := 0; i < len(ended) && t.tracked[reaper] == nil; i++ {
-			j := slices.IndexFunc(ended, func(e *process) bool { return e.pid == reaper })
-			if j < 0 {
-				break
-			}
-			reaper = ended[j].reaper
+		for i := 0; i < len(ended) && ended[reaper] != nil; i++ {
+			reaper = ended[reaper].reaper
 		}
 		reaped[reaper] += p.total()
 	}
 	for pid, d := range waited {
 		t.tracked[pid].settle(d, reaped[pid])
 	}
-	for _, p := range ended {
-		t.bequeath(p)
-	}
+	t.bequeath(ended)
 }
 
 // settle adds the time of children that ended since the last reading, less what was counted while they lived. What
@@ -244,17 +238,20 @@ func (p *process) settle(waited, counted time.Duration) {
 	p.used += d
 }
 
-// bequeath hands the place of an ended process to the processes it leaves behind, which the kernel gives to init: they
-// stay under whatever they were under.
-func (t *processes) bequeath(dead *process) {
+// bequeath hands the places of ended processes to those they leave behind, which the kernel gives to init: they stay
+// under whatever they were under.
+func (t *processes) bequeath(ended map[int]*process) {
 	for _, p := range t.tracked {
-		if p.parent != dead.pid {
-			continue
-		}
-		p.parent = dead.parent
-		for _, s := range dead.sessions {
-			if !slices.Contains(p.sessions, s) {
-				p.sessions = append(p.sessions, s)
+		for range ended { // as many generations may have ended
+			dead := ended[p.parent]
+			if dead == nil {
+				break
+			}
+			p.parent = dead.parent
+			for _, s := range dead.sessions {
+				if !slices.Contains(p.sessions, s) {
+					p.sessions = append(p.sessions, s)
+				}
 			}
 		}
 	}
