@@ -444,3 +444,24 @@ func TestGenerationsThatEndTogetherLeaveNobodyBehind(t *testing.T) {
 	assert.InDelta(t, 50, cpuOf(s), 1e-9)
 	m.conserved(s)
 }
+
+// A run's process that was below another run's process counts for its own run also when that one ended, and for the
+// other again once its own run is over.
+func TestARunsProcessOutlivesTheOneAboveIt(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	outer := m.begin("outer", "", m.fork(100, 50, "python"))
+	inner := m.begin("inner", "", m.fork(101, 100, "python"))
+	m.sleep()
+	m.exit(100)
+	m.sleep()
+	m.run(101, 100)
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(inner), 1e-9)
+	assert.Zero(t, cpuOf(outer))
+	inner.Close()
+	m.run(101, 100)
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(outer), 1e-9)
+	m.conserved(inner, outer)
+}

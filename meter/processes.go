@@ -19,6 +19,7 @@ type process struct {
 	used        time.Duration // CPU time since the reading before, to be attributed
 	debt        time.Duration // see settle
 	sessions    []*Session    // whose root this is
+	above       []*Session    // of roots above it that ended: it is theirs once it is the root of no other
 }
 
 // total is all that the process's parent will be credited with when the process ends.
@@ -176,7 +177,11 @@ func (t *processes) pids() []int { return slices.Collect(maps.Keys(t.tracked)) }
 // detach ends a session's hold on its processes, and forgets those that no session needs any more.
 func (t *processes) detach(s *Session) {
 	for _, p := range t.tracked {
-		p.sessions = slices.DeleteFunc(p.sessions, func(o *Session) bool { return o == s })
+		is := func(o *Session) bool { return o == s }
+		p.sessions, p.above = slices.DeleteFunc(p.sessions, is), slices.DeleteFunc(p.above, is)
+		if len(p.sessions) == 0 {
+			p.sessions, p.above = p.above, nil
+		}
 	}
 }
 
@@ -248,9 +253,13 @@ func (t *processes) bequeath(ended map[int]*process) {
 				break
 			}
 			p.parent = dead.parent
-			for _, s := range dead.sessions {
-				if !slices.Contains(p.sessions, s) {
-					p.sessions = append(p.sessions, s)
+			if len(p.sessions) == 0 {
+				p.sessions, p.above = slices.Clone(dead.sessions), slices.Clone(dead.above)
+				continue
+			}
+			for _, s := range append(slices.Clone(dead.sessions), dead.above...) {
+				if !slices.Contains(p.sessions, s) && !slices.Contains(p.above, s) {
+					p.above = append(p.above, s)
 				}
 			}
 		}
