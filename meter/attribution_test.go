@@ -465,3 +465,22 @@ func TestARunsProcessOutlivesTheOneAboveIt(t *testing.T) {
 	assert.InDelta(t, 50, cpuOf(outer), 1e-9)
 	m.conserved(inner, outer)
 }
+
+// The script that called the script that called curl takes its place in turn, and is what a restart has to look for.
+func TestStandInsFollowOneAnother(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	all := m.fork(98, 50, "sh", "all.sh")
+	m.fork(99, 98, "sh", "create.sh")
+	s := m.begin("a", "", m.fork(100, 99, "curl"))
+	m.sleep()
+	m.exit(100)
+	m.sleep()
+	m.exit(99)
+	m.fork(101, 98, "python", "train.py")
+	m.run(101, 100)
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(s), 1e-9)
+	assert.Equal(t, all, s.Opener())
+	m.conserved(s)
+}

@@ -124,11 +124,10 @@ func (r Record) clone() Record {
 type Session struct {
 	meter   *Meter
 	id      string
-	parent  *Session // the open session that this one is nested in
-	opener  Process
-	above   []Process // the opener's ancestors, nearest first, who may stand in for it
+	parent  *Session  // the open session that this one is nested in
+	opener  Process   // the process whose tree is the session's
+	above   []Process // its ancestors, nearest first, who may stand in for it
 	cgroup  string    // the control group that is the session's; empty for process trees
-	orphan  bool      // the opener ended
 	record  Record
 	held    *Record  // while stopped: what came after the stop, which counts only if the session goes on
 	pending Energies // what came after the stop and is counted neither as a run's nor as the rest yet
@@ -146,9 +145,13 @@ func (s *Session) current() *Record {
 // Scope returns whose energy the session is.
 func (s *Session) Scope() Scope { return s.record.Scope }
 
-// Opener returns the process whose tree the session is: the one that opened it, or its launcher; the zero Process with
-// ScopeMachine.
-func (s *Session) Opener() Process { return s.opener }
+// Opener returns the process whose tree the session is: the one that opened it, or its launcher, or who stands in for
+// it since it ended; the zero Process with ScopeMachine.
+func (s *Session) Opener() Process {
+	s.meter.mu.Lock()
+	defer s.meter.mu.Unlock()
+	return s.opener
+}
 
 // Record returns what the session has metered so far, up to now; after Stop, up to the stop.
 func (s *Session) Record() Record {

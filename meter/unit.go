@@ -47,9 +47,9 @@ func (m *Meter) join(s *Session, p Process) {
 
 // replace puts the nearest living ancestor of a session's opening process in its place, once that one ended.
 func (m *Meter) replace(s *Session) bool {
-	s.orphan = true
-	for _, a := range s.above {
+	for i, a := range s.above {
 		if m.trees.alive(a) && m.trees.attach(s, a) {
+			s.opener, s.above = a, s.above[i+1:]
 			return true
 		}
 	}
@@ -85,12 +85,11 @@ func (m *Meter) follow(forks uint64) {
 	m.trees.refresh()
 	keep := map[int]bool{}
 	for _, s := range m.sessions {
-		if s.record.Scope != ScopeProcess || s.orphan {
+		if s.record.Scope != ScopeProcess {
 			continue
 		}
 		if p := m.trees.tracked[s.opener.PID]; p == nil || p.start != s.opener.Start {
 			m.replace(s)
-			continue
 		}
 		if p := m.standIn(s); p != nil {
 			keep[p.pid] = true
