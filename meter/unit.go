@@ -85,7 +85,7 @@ func (m *Meter) follow(forks uint64) {
 	m.trees.refresh()
 	keep := map[int]bool{}
 	for _, s := range m.sessions {
-		if s.record.Scope != ScopeProcess {
+		if s.record.Scope != ScopeProcess || s.cgroup != "" { // a control group needs no process to stand for it
 			continue
 		}
 		if p := m.trees.tracked[s.opener.PID]; p == nil || p.start != s.opener.Start {

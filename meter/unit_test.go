@@ -309,3 +309,23 @@ func TestLine(t *testing.T) {
 	require.NoError(t, err)
 	assert.InDelta(t, 100+114, e.Joules(), 1e-9)
 }
+
+// A script outside the control group brings nothing else that it runs into a run whose unit is the group.
+func TestNobodyStandsInForACgroup(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.meter.unit = UnitCgroup
+	m.fork(99, 50, "sh", "all.sh")
+	m.in(99, "/user.slice")
+	p := m.fork(100, 99, "python3", "train.py")
+	m.in(100, "/system.slice/run-1.scope")
+	s := m.begin("a", "", p)
+	m.sleep()
+	m.exit(100)
+	m.fork(101, 99, "something else")
+	m.in(101, "/user.slice")
+	m.run(101, 100)
+	m.sleep()
+	assert.Zero(t, cpuOf(s))
+	m.conserved(s)
+}
