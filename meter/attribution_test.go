@@ -209,12 +209,20 @@ func TestStandsIn(t *testing.T) {
 		{"typed into", stat{pid: 9, parent: 5, tty: 1}, []string{"bash"}, false},
 		{"login shell", stat{pid: 9, parent: 5}, []string{"-bash"}, false},
 		{"login shell by flag", stat{pid: 9, parent: 5}, []string{"bash", "-l"}, false},
+		{"typed into, in VS Code", stat{pid: 9, parent: 5, tty: 1}, []string{"/bin/bash", "--init-file", "/opt/code/shellIntegration-bash.sh"}, false},
+		{"typed into, in PyCharm", stat{pid: 9, parent: 5, tty: 1}, []string{"/bin/bash", "--rcfile", "/opt/pycharm/jb-bash.bash", "-i"}, false},
+		{"typed into, by fish in VS Code", stat{pid: 9, parent: 5, tty: 1}, []string{"fish", "--init-command", "source x.fish"}, false},
+		{"typed into, with an option", stat{pid: 9, parent: 5, tty: 1}, []string{"bash", "-o", "vi"}, false},
+		{"script with an option", stat{pid: 9, parent: 5, tty: 1}, []string{"bash", "-o", "pipefail", "train.sh"}, true},
 		{"launcher", stat{pid: 9, parent: 5}, []string{"python3", "launch.py"}, true},
 		{"init", stat{pid: 1}, []string{"/sbin/init"}, false},
 		{"container's idle first process", stat{pid: 1}, []string{"sleep", "infinity"}, false},
 		{"container's script", stat{pid: 1}, []string{"sh", "-c", "x"}, true},
 		{"kernel thread", stat{pid: 2}, nil, false},
 		{"sshd", stat{pid: 9, parent: 1}, []string{"sshd: somebody"}, false},
+		{"sshd since 9.8", stat{pid: 9, parent: 8}, []string{"sshd-session: somebody@pts/0"}, false},
+		{"screen", stat{pid: 9, parent: 1}, []string{"SCREEN", "-S", "x"}, false},
+		{"batch system", stat{pid: 9, parent: 1}, []string{"/opt/pbs/sbin/pbs_mom"}, false},
 	} {
 		assert.Equal(t, c.want, standsIn(c.stat, c.args), c.name)
 	}
