@@ -492,3 +492,40 @@ func TestStandInsFollowOneAnother(t *testing.T) {
 	assert.Equal(t, all, s.Opener())
 	m.conserved(s)
 }
+
+// So many forks that pids may have come round do not make those new that were there before: what one used before the
+// run is not the run's.
+func TestManyForksMakeNoProcessNew(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	p := m.fork(100, 50, "python")
+	m.fork(101, 1, "left behind before the run")
+	m.procs[101].group = 100
+	m.run(101, 100_000)
+	m.sleep()
+	s := m.begin("a", "", p)
+	m.forks += reuseAfter + 1
+	m.busy += 100
+	m.flush()
+	m.sleep()
+	assert.Zero(t, cpuOf(s))
+	m.conserved(s)
+}
+
+// A process is no older than its parent: where it is, its parent ended, and the pid is another's by now.
+func TestAParentsPidIsReused(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.fork(60, 1, "-bash")
+	m.fork(99, 60, "sh", "train.sh")
+	a := m.begin("a", "", m.fork(100, 99, "python"))
+	m.sleep()
+	m.exit(60)
+	m.sleep()
+	b := m.begin("b", "", m.fork(60, 50, "python"))
+	m.fork(101, 99, "beside a's process")
+	m.run(101, 100)
+	m.sleep()
+	assert.Zero(t, cpuOf(b), "the script was another process's child")
+	m.conserved(a, b)
+}

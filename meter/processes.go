@@ -30,11 +30,17 @@ func (p *process) total() time.Duration { return p.own + p.children }
 type processes struct {
 	sys     system
 	tracked map[int]*process
-	known   map[int]int    // every pid at the last listing, and its parent then
+	known   map[int]listed // every process at the last listing, by pid
 	forks   uint64         // fork counter at the last listing
 	fresh   []int          // pids that the last listing found for the first time
 	recent  []int          // and the listing before
 	orphans map[int][2]int // of fresh: those that init took over, with the leaders of their group and session
+}
+
+// listed is what is known of a process that need not be tracked.
+type listed struct {
+	parent int // when it was first seen
+	start  uint64
 }
 
 // reuseAfter is how many forks may pass before pids must be taken as reused: well under the smallest common
@@ -52,25 +58,25 @@ func (t *processes) discover(forks uint64) error {
 	if err != nil {
 		return err
 	}
-	if forks-t.forks > reuseAfter {
-		t.known = nil
-	}
-	known := make(map[int]int, len(pids))
+	reused := forks-t.forks > reuseAfter
+	known := make(map[int]listed, len(pids))
 	t.orphans = map[int][2]int{}
 	for _, pid := range pids {
-		parent, ok := t.known[pid]
-		if !ok {
+		l, ok := t.known[pid]
+		if !ok || reused {
 			s, err := t.sys.stat(pid)
 			if err != nil {
 				continue // ended meanwhile
 			}
-			parent = s.parent
-			t.fresh = append(t.fresh, pid)
-			if parent == 1 && s.leaders != [2]int{} {
-				t.orphans[pid] = s.leaders
+			if !ok || l.start != s.start {
+				t.fresh = append(t.fresh, pid)
+				if s.parent == 1 && s.leaders != [2]int{} {
+					t.orphans[pid] = s.leaders
+				}
 			}
+			l = listed{s.parent, s.start}
 		}
-		known[pid] = parent
+		known[pid] = l
 	}
 	t.known, t.forks = known, forks
 	t.adopt()
@@ -78,7 +84,7 @@ func (t *processes) discover(forks uint64) error {
 	for found := true; found; {
 		found = false
 		for _, pid := range t.fresh {
-			if t.tracked[pid] == nil && t.tracked[known[pid]] != nil && t.track(pid, true) != nil {
+			if t.tracked[pid] == nil && t.tracked[known[pid].parent] != nil && t.track(pid, true) != nil {
 				found = true
 			}
 		}
@@ -131,8 +137,8 @@ func (t *processes) attach(s *Session, id Process) bool {
 	below := map[int]bool{id.PID: true}
 	for found := true; found; {
 		found = false
-		for pid, parent := range t.known {
-			if below[parent] && !below[pid] {
+		for pid, l := range t.known {
+			if below[l.parent] && !below[pid] {
 				below[pid], found = true, true
 				t.track(pid, false)
 			}
@@ -272,12 +278,19 @@ func (t *processes) root(pid int) *process {
 }
 
 // upwards returns the first process, from pid towards its ancestors, of which ok holds; nil if there is none. The
-// number of steps is limited, since a reused pid could close the chain to a ring.
+// chain ends where a parent that was not tracked ended and its pid is a younger process's. The number of steps is
+// limited, since within one tick of the clock that could close the chain to a ring.
 func (t *processes) upwards(pid int, ok func(*process) bool) *process {
-	for p, i := t.tracked[pid], 0; p != nil && i < 1000; p, i = t.tracked[p.parent], i+1 {
+	p := t.tracked[pid]
+	for i := 0; p != nil && i < 1000; i++ {
 		if ok(p) {
 			return p
 		}
+		parent := t.tracked[p.parent]
+		if parent != nil && parent.start > p.start {
+			return nil
+		}
+		p = parent
 	}
 	return nil
 }
