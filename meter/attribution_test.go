@@ -529,3 +529,29 @@ func TestAParentsPidIsReused(t *testing.T) {
 	assert.Zero(t, cpuOf(b), "the script was another process's child")
 	m.conserved(a, b)
 }
+
+// Orphans go to init, or to a nearer process that takes them: a container's first, seen from the host, or systemd's of
+// the user. What others of the same job begin is not the run's.
+func TestAnOrphanIsAdoptedFromAnyReaper(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	in := func(group, pid, parent int) Process {
+		p := m.fork(pid, parent, "python")
+		m.procs[pid].group = group
+		m.flush()
+		return p
+	}
+	in(60, 60, 1)
+	p := in(100, 100, 60)
+	in(100, 101, 60) // the next in the same pipe
+	s := m.begin("a", "", p)
+	in(100, 102, 60) // its parent came and went
+	in(103, 103, 60)
+	in(100, 104, 101)
+	for pid := 102; pid <= 104; pid++ {
+		m.run(pid, 50)
+	}
+	m.sleep()
+	assert.InDelta(t, (20+1.5*30)/3, cpuOf(s), 1e-9)
+	m.conserved(s)
+}

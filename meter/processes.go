@@ -34,7 +34,7 @@ type processes struct {
 	forks   uint64         // fork counter at the last listing
 	fresh   []int          // pids that the last listing found for the first time
 	recent  []int          // and the listing before
-	orphans map[int][2]int // of fresh: those that init took over, with the leaders of their group and session
+	leaders map[int][2]int // of fresh: the leaders of their group and session
 }
 
 // listed is what is known of a process that need not be tracked.
@@ -60,7 +60,7 @@ func (t *processes) discover(forks uint64) error {
 	}
 	reused := forks-t.forks > reuseAfter
 	known := make(map[int]listed, len(pids))
-	t.orphans = map[int][2]int{}
+	t.leaders = map[int][2]int{}
 	for _, pid := range pids {
 		l, ok := t.known[pid]
 		if !ok || reused {
@@ -70,9 +70,7 @@ func (t *processes) discover(forks uint64) error {
 			}
 			if !ok || l.start != s.start {
 				t.fresh = append(t.fresh, pid)
-				if s.parent == 1 && s.leaders != [2]int{} {
-					t.orphans[pid] = s.leaders
-				}
+				t.leaders[pid] = s.leaders
 			}
 			l = listed{s.parent, s.start}
 		}
@@ -93,11 +91,15 @@ func (t *processes) discover(forks uint64) error {
 }
 
 // adopt tracks orphans whose parents came and went between two listings: they belong under the leader of their process
-// group, or of their session, where that one is in a tree, as it is where a run was started as a job of its own.
+// group, or of their session, where that one is in a tree, as it is where a run was started as a job of its own. Who
+// takes orphans over, init or another (PR_SET_CHILD_SUBREAPER), is of another group and session than they are.
 func (t *processes) adopt() {
-	for pid, leaders := range t.orphans {
-		for _, leader := range leaders {
+	for pid, leaders := range t.leaders {
+		for i, leader := range leaders {
 			if leader == pid || t.tracked[leader] == nil || t.tracked[pid] != nil {
+				continue
+			}
+			if s, err := t.sys.stat(t.known[pid].parent); err == nil && s.leaders[i] == leader {
 				continue
 			}
 			if p := t.track(pid, true); p != nil {
