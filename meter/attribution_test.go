@@ -555,3 +555,19 @@ func TestAnOrphanIsAdoptedFromAnyReaper(t *testing.T) {
 	assert.InDelta(t, (20+1.5*30)/3, cpuOf(s), 1e-9)
 	m.conserved(s)
 }
+
+// gVisor's /proc/stat says that there were no forks at all: then every listing may find something.
+func TestWithoutAForkCounterChildrenAreFound(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	uncounted := func() { m.write("stat", fmt.Sprintf("cpu  %d 0 0 1000 7 0 0 99 0 0\nprocesses 0\n", m.busy)) }
+	uncounted()
+	m.sleep()
+	m.fork(101, 100, "worker")
+	m.run(101, 100)
+	uncounted()
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(s), 1e-9)
+	m.conserved(s)
+}

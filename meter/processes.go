@@ -51,7 +51,7 @@ const reuseAfter = 10_000
 // They began inside the tree, so that all they have used is the tree's.
 func (t *processes) discover(forks uint64) error {
 	t.fresh, t.recent = t.recent[:0], t.fresh
-	if t.known != nil && forks == t.forks {
+	if t.known != nil && forks == t.forks && forks > 0 { // gVisor says 0 for ever
 		return nil
 	}
 	pids, err := t.sys.pids()
