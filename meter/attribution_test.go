@@ -571,3 +571,20 @@ func TestWithoutAForkCounterChildrenAreFound(t *testing.T) {
 	assert.InDelta(t, 50, cpuOf(s), 1e-9)
 	m.conserved(s)
 }
+
+// What a device did for a process that ended since the reading before is its run's all the same.
+func TestADevicesUserThatEnded(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.fork(101, 100, "sh")
+	m.fork(102, 101, "worker")
+	m.sleep()
+	m.exit(102)
+	m.exit(101)
+	m.gpu.readings = []GPUReading{{Device: "0", Energy: 100, Processes: []GPUProcess{{PID: 102, Busy: 1}}}}
+	m.sleep()
+	r := s.Record()
+	assert.InDelta(t, 100, r.Energy()[GPU].Joules(), 1e-9)
+	m.conserved(s)
+}

@@ -30,11 +30,12 @@ func (p *process) total() time.Duration { return p.own + p.children }
 type processes struct {
 	sys     system
 	tracked map[int]*process
-	known   map[int]listed // every process at the last listing, by pid
-	forks   uint64         // fork counter at the last listing
-	fresh   []int          // pids that the last listing found for the first time
-	recent  []int          // and the listing before
-	leaders map[int][2]int // of fresh: the leaders of their group and session
+	known   map[int]listed   // every process at the last listing, by pid
+	forks   uint64           // fork counter at the last listing
+	fresh   []int            // pids that the last listing found for the first time
+	recent  []int            // and the listing before
+	ended   map[int]*process // those that the last refresh found ended, by pid
+	leaders map[int][2]int   // of fresh: the leaders of their group and session
 }
 
 // listed is what is known of a process that need not be tracked.
@@ -184,7 +185,7 @@ func (t *processes) pids() []int { return slices.Collect(maps.Keys(t.tracked)) }
 
 // detach ends a session's hold on its processes, and forgets those that no session needs any more.
 func (t *processes) detach(s *Session) {
-	for _, p := range t.tracked {
+	for _, p := range slices.AppendSeq(slices.Collect(maps.Values(t.tracked)), maps.Values(t.ended)) {
 		is := func(o *Session) bool { return o == s }
 		p.sessions, p.above = slices.DeleteFunc(p.sessions, is), slices.DeleteFunc(p.above, is)
 		if len(p.sessions) == 0 {
@@ -237,6 +238,7 @@ func (t *processes) refresh() {
 		t.tracked[pid].settle(d, reaped[pid])
 	}
 	t.bequeath(ended)
+	t.ended = ended
 }
 
 // settle adds the time of children that ended since the last reading, less what was counted while they lived. What
@@ -277,6 +279,21 @@ func (t *processes) bequeath(ended map[int]*process) {
 // root returns the nearest process, from pid upwards, that is some session's; nil if there is none.
 func (t *processes) root(pid int) *process {
 	return t.upwards(pid, func(p *process) bool { return len(p.sessions) > 0 })
+}
+
+// user is root, also of a process that ended since the reading before: a device worked for it all the same.
+func (t *processes) user(pid int) *process {
+	for range t.ended {
+		p := t.ended[pid]
+		if p == nil || t.tracked[pid] != nil {
+			break
+		}
+		if len(p.sessions) > 0 {
+			return p
+		}
+		pid = p.parent
+	}
+	return t.root(pid)
 }
 
 // upwards returns the first process, from pid towards its ancestors, of which ok holds; nil if there is none. The

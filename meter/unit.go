@@ -71,6 +71,7 @@ func (m *Meter) standIn(s *Session) *process {
 func (m *Meter) follow(forks uint64) {
 	if len(m.sessions) == 0 {
 		clear(m.trees.tracked)
+		clear(m.trees.ended)
 		return
 	}
 	if err := m.trees.discover(forks); err != nil {
