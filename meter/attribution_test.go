@@ -426,9 +426,20 @@ func TestUsersOfAGPUThatAreNotSeen(t *testing.T) {
 	s := m.begin("a", "", m.fork(100, 50, "python"))
 	m.gpu.readings = []GPUReading{{Device: "0", Energy: 100, Processes: []GPUProcess{{PID: 4711, Busy: 1}}}, {Device: "1", Energy: 10}}
 	m.sleep()
+	assert.Equal(t, 1.0, s.Record().Coverage(GPU), "on the host, it ended, or is another user's that is hidden")
+	m.meter.trees.contained = true
+	m.sleep()
 	r := s.Record()
 	assert.Zero(t, r.Energy()[GPU])
-	assert.InDelta(t, 0.5, r.Coverage(GPU), 1e-9)
+	assert.InDelta(t, 0.75, r.Coverage(GPU), 1e-9)
+	assert.Contains(t, r.Gaps[GPU].Why, "--pid host")
+	// NVIDIA's 560 lists the container's own number, but has the host's in what it says of the work.
+	m.gpu.readings[0].Processes = []GPUProcess{{PID: 100, Memory: 1}, {PID: 4711, Busy: 1}}
+	m.gpu.readings[1].Err = assert.AnError
+	m.sleep()
+	r = s.Record()
+	assert.InDelta(t, 0.5, r.Coverage(GPU), 1e-9, "neither of the two")
+	assert.Contains(t, r.Gaps[GPU].Why, assert.AnError.Error())
 	assert.Contains(t, r.Gaps[GPU].Why, "--pid host")
 	m.conserved(s)
 }

@@ -95,7 +95,7 @@ func (m *Meter) begin() {
 	if m.sys == nil {
 		m.sys = openSystem(m.procfs)
 	}
-	m.trees = processes{sys: m.sys, tracked: map[int]*process{}}
+	m.trees = processes{sys: m.sys, contained: contained(m.procfs), tracked: map[int]*process{}}
 	m.last = m.now()
 	if m.boot == nil { // a test's clock is never suspended
 		began := m.last

@@ -28,14 +28,15 @@ func (p *process) total() time.Duration { return p.own + p.children }
 // processes follows the trees of all sessions. One pass per sample serves them all, and only over the pids in the
 // trees: new processes are looked for only when the kernel's fork counter moved, and then only among pids not known.
 type processes struct {
-	sys     system
-	tracked map[int]*process
-	known   map[int]listed   // every process at the last listing, by pid
-	forks   uint64           // fork counter at the last listing
-	fresh   []int            // pids that the last listing found for the first time
-	recent  []int            // and the listing before
-	ended   map[int]*process // those that the last refresh found ended, by pid
-	leaders map[int][2]int   // of fresh: the leaders of their group and session
+	sys       system
+	contained bool // they have numbers of a container's own
+	tracked   map[int]*process
+	known     map[int]listed   // every process at the last listing, by pid
+	forks     uint64           // fork counter at the last listing
+	fresh     []int            // pids that the last listing found for the first time
+	recent    []int            // and the listing before
+	ended     map[int]*process // those that the last refresh found ended, by pid
+	leaders   map[int][2]int   // of fresh: the leaders of their group and session
 }
 
 // listed is what is known of a process that need not be tracked.
@@ -172,12 +173,18 @@ func (t *processes) used() (d time.Duration) {
 	return d
 }
 
-// none says whether a device is used, but by no process that is seen here: drivers number processes as the host does.
-func (t *processes) none(users []GPUProcess) bool {
-	return len(users) > 0 && !slices.ContainsFunc(users, func(p GPUProcess) bool {
-		_, seen := t.known[p.PID]
-		return seen
-	})
+// unseen returns the part of a device's energy of which it cannot be told in a container whose it is: drivers number
+// processes as the host does, some of them only where they say who worked (HAMi-core issue 112).
+func (t *processes) unseen(d GPUReading) (part float64) {
+	if !t.contained || d.Energy <= 0 {
+		return 0
+	}
+	for i, weight := range d.weights() {
+		if _, seen := t.known[d.Processes[i].PID]; !seen {
+			part += weight
+		}
+	}
+	return part
 }
 
 // pids lists the tracked processes.

@@ -85,7 +85,7 @@ func (m *Meter) read(load Load, unknown [components]error, why *gaps) (e Energie
 		m.report(r.c, err)
 	}
 	var failed []error
-	known, lost, unseen := 0, 0, 0
+	known, lost, unseen := 0, 0, 0.0
 	for _, g := range m.gpus {
 		readings, err := g.Read(load)
 		if err != nil {
@@ -99,17 +99,16 @@ func (m *Meter) read(load Load, unknown [components]error, why *gaps) (e Energie
 			}
 			e[GPU] += d.Energy
 			devices = append(devices, d)
-			if d.Energy > 0 && m.trees.none(d.Processes) {
-				unseen++
-			}
+			unseen += m.trees.unseen(d)
 		}
 	}
-	if unseen > 0 {
-		why.add(GPU, load.Elapsed*time.Duration(unseen)/time.Duration(known), errUnseen)
-	}
 	err := errors.Join(failed...)
-	if lost > 0 { // one of four devices is a quarter of the time
-		why.add(GPU, load.Elapsed*time.Duration(lost)/time.Duration(known), err)
+	if unseen > 0 {
+		failed = append(failed, errUnseen)
+	}
+	if missed := float64(lost) + unseen; missed > 0 { // one of four devices is a quarter of the time
+		share := min(1, missed/float64(known))
+		why.add(GPU, time.Duration(float64(load.Elapsed)*share), errors.Join(failed...))
 	}
 	if len(m.gpus) > 0 {
 		m.report(GPU, err)
