@@ -599,3 +599,28 @@ func TestADevicesUserThatEnded(t *testing.T) {
 	assert.InDelta(t, 100, r.Energy()[GPU].Joules(), 1e-9)
 	m.conserved(s)
 }
+
+// A segment that began after a stop keeps its number when the stop is taken back.
+func TestASegmentsNumberOutlivesAStop(t *testing.T) {
+	t.Parallel()
+	for _, before := range []bool{false, true} {
+		m := newMachine(t)
+		s := m.begin("a", "", m.fork(100, 50, "python"))
+		s.Stop()
+		n := s.Switch(Training)
+		m.run(100, 100)
+		m.sleep()
+		if before {
+			s.Relabel(n, Inference)
+		}
+		s.Continue()
+		if !before {
+			s.Relabel(n, Inference)
+		}
+		r := s.Record()
+		require.Len(t, r.Segments, n+1)
+		assert.Equal(t, Inference, r.Segments[n].Phase)
+		assert.InDelta(t, 50, r.Segments[n].Energy()[CPU].Joules(), 1e-9)
+		m.conserved(s)
+	}
+}

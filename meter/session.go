@@ -181,8 +181,8 @@ func (s *Session) Switch(p Phase) int {
 	now := s.meter.last
 	r.Segments = append(r.Segments, Segment{Phase: p, Start: now, End: now})
 	n := len(r.Segments) - 1
-	if s.held != nil {
-		n += len(s.record.Segments)
+	if s.held != nil { // whose first segment is the record's last one
+		n += len(s.record.Segments) - 1
 	}
 	return n
 }
@@ -193,7 +193,7 @@ func (s *Session) Relabel(segment int, p Phase) {
 	defer s.meter.mu.Unlock()
 	if segment >= 0 && segment < len(s.record.Segments) {
 		s.record.Segments[segment].Phase = p
-	} else if n := segment - len(s.record.Segments); s.held != nil && n >= 0 && n < len(s.held.Segments) {
+	} else if n := segment - len(s.record.Segments) + 1; s.held != nil && n >= 1 && n < len(s.held.Segments) {
 		s.held.Segments[n].Phase = p
 	}
 }
