@@ -197,8 +197,7 @@ func (m *Meter) Run(ctx context.Context) error {
 // Sample reads the sensors now.
 func (m *Meter) Sample() {
 	began := time.Now()
-	m.mu.Lock()
-	m.sample()
+	m.lock()
 	m.mu.Unlock()
 	if m.onSample != nil {
 		m.onSample(time.Since(began))
@@ -215,9 +214,8 @@ func (m *Meter) Close() {
 // Begin starts to meter a run. parent is the run that it is nested in, if that is being metered too. With
 // ScopeProcess, p is the process that opened it; ErrNoPeer is returned if it is gone already.
 func (m *Meter) Begin(id, parent string, scope Scope, p Process) (*Session, error) {
-	m.mu.Lock()
+	m.lock()
 	defer m.mu.Unlock()
-	m.sample()
 	s := &Session{meter: m, id: id, record: Record{
 		Scope:    scope,
 		Segments: []Segment{{Phase: Training, Start: m.last, End: m.last}},

@@ -14,6 +14,16 @@ const minInterval = time.Millisecond
 // sampler up for a moment.
 func (m *Meter) gapAfter() time.Duration { return 5*m.interval + 5*time.Second }
 
+// lock locks mu, with a reading that is no older than the call. Many runs may begin or end at the same moment: one
+// reading serves all who waited for it.
+func (m *Meter) lock() {
+	asked := m.now()
+	m.mu.Lock()
+	if m.last.Before(asked) {
+		m.sample()
+	}
+}
+
 // sample reads the sensors and gives every session its share of the time since the reading before. Callers hold mu.
 func (m *Meter) sample() {
 	now := m.now()

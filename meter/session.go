@@ -155,28 +155,25 @@ func (s *Session) Opener() Process {
 
 // Record returns what the session has metered so far, up to now; after Stop, up to the stop.
 func (s *Session) Record() Record {
-	s.meter.mu.Lock()
+	s.meter.lock()
 	defer s.meter.mu.Unlock()
-	s.meter.sample()
 	return s.record.clone()
 }
 
 // Join makes a further process, with all below it, part of the session from now on.
 func (s *Session) Join(p Process) {
-	s.meter.mu.Lock()
+	s.meter.lock()
 	defer s.meter.mu.Unlock()
 	if s.closed || s.record.Scope != ScopeProcess {
 		return
 	}
-	s.meter.sample()
 	s.meter.join(s, p)
 }
 
 // Switch begins a new segment in the given phase. It returns the segment's number, for Relabel.
 func (s *Session) Switch(p Phase) int {
-	s.meter.mu.Lock()
+	s.meter.lock()
 	defer s.meter.mu.Unlock()
-	s.meter.sample()
 	r := s.current()
 	now := s.meter.last
 	r.Segments = append(r.Segments, Segment{Phase: p, Start: now, End: now})
@@ -201,9 +198,8 @@ func (s *Session) Relabel(segment int, p Phase) {
 // Stop fixes the record as of now. The session is not over: Close ends it, Continue takes the stop back as if it had
 // not been. Stopping a stopped session moves the stop to now.
 func (s *Session) Stop() Record {
-	s.meter.mu.Lock()
+	s.meter.lock()
 	defer s.meter.mu.Unlock()
-	s.meter.sample()
 	if !s.closed {
 		s.release()
 		now := s.meter.last
@@ -238,12 +234,11 @@ func (s *Session) release() {
 
 // Close ends the session; what was used since a stop before it is nobody's. Closing twice is closing once.
 func (s *Session) Close() {
-	s.meter.mu.Lock()
+	s.meter.lock()
 	defer s.meter.mu.Unlock()
 	if s.closed {
 		return
 	}
-	s.meter.sample()
 	s.closed = true
 	s.meter.end(s)
 }
