@@ -180,16 +180,15 @@ func (m *Meter) Totals() Totals {
 
 // Run reads the sensors until ctx is done.
 func (m *Meter) Run(ctx context.Context) error {
+	go m.apportionAll(ctx) // it may wait for long for another process, and is not waited for
 	tick := time.NewTicker(m.interval)
 	defer tick.Stop()
-	sys := openSystem(m.procfs)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 			m.Sample()
-			m.apportion(sys)
 		}
 	}
 }
