@@ -31,8 +31,10 @@ func (m *Meter) sample() {
 	if elapsed < minInterval {
 		return
 	}
+	boot := m.boot() // at once, so that a reading that takes long passes for no suspension
+	asleep := boot - m.lastBoot - elapsed
 	start := m.last
-	m.last = now
+	m.last, m.lastBoot = now, boot
 	load := Load{Elapsed: elapsed, Gap: elapsed > m.gapAfter()}
 	var why gaps
 	var unknown [components]error // without what the whole machine used there is neither a model nor a share
@@ -40,13 +42,11 @@ func (m *Meter) sample() {
 	if load.Gap {
 		why.all(elapsed, fmt.Sprintf("no reading for %.0f s", elapsed.Seconds()))
 	}
-	boot := m.boot()
-	if asleep := boot - m.lastBoot - elapsed; asleep > time.Second {
+	if asleep > time.Second {
 		load.Gap = true
 		why.all(elapsed+asleep, fmt.Sprintf("the machine was suspended for %.0f s", asleep.Seconds()))
 		why.asleep = asleep
 	}
-	m.lastBoot = boot
 	var busy time.Duration
 	var forks uint64
 	if busy, forks, unknown[CPU] = m.sys.machine(); unknown[CPU] == nil {
