@@ -56,6 +56,7 @@ type Meter struct {
 
 	nextProportion time.Time // when apportion may go on
 
+	factor     Energy // from the components' sensors to the wall, at the last reading of them all; 0 before the first
 	components Energy // what the components' sensors read since the meter began, before it is brought up to the wall
 }
 

@@ -76,6 +76,7 @@ func (m *Meter) sample() {
 // read returns what the machine used in an interval, by component and by device, and notes in why what could not be
 // read. unknown says of which components that is so without a reading.
 func (m *Meter) read(load Load, unknown [components]error, why *gaps) (e Energies, devices []GPUReading) {
+	complete := true
 	for _, r := range []struct {
 		c Component
 		s Sensor
@@ -90,6 +91,7 @@ func (m *Meter) read(load Load, unknown [components]error, why *gaps) (e Energie
 		if err == nil {
 			e[r.c] = joules
 		} else {
+			complete = false
 			why.add(r.c, load.Elapsed, err)
 		}
 		m.report(r.c, err)
@@ -123,15 +125,16 @@ func (m *Meter) read(load Load, unknown [components]error, why *gaps) (e Energie
 	if len(m.gpus) > 0 {
 		m.report(GPU, err)
 	}
-	return m.atTheWall(e, devices, load, why)
+	return m.atTheWall(e, devices, load, complete && lost == 0, why)
 }
 
 // errUnseen says that nobody knows whose a device's energy is.
 var errUnseen = errors.New("the processes on the GPU cannot be seen from this container; run the proxy with the host's pid namespace (docker run --pid host)")
 
 // atTheWall brings what the components' sensors read up to what the whole machine drew, each in proportion: power
-// supply, fans and board serve those who use the machine.
-func (m *Meter) atTheWall(e Energies, devices []GPUReading, load Load, why *gaps) (Energies, []GPUReading) {
+// supply, fans and board serve those who use the machine. Where not all could be read, what is missing must not be put on
+// those that were: they are brought up as they were before.
+func (m *Meter) atTheWall(e Energies, devices []GPUReading, load Load, complete bool, why *gaps) (Energies, []GPUReading) {
 	total := e.Total()
 	m.components += total
 	if m.wall == nil || total <= 0 {
@@ -143,7 +146,13 @@ func (m *Meter) atTheWall(e Energies, devices []GPUReading, load Load, why *gaps
 		why.all(load.Elapsed, "power at the wall: "+reason(err))
 		return e, devices
 	}
-	factor := wall / total
+	if complete {
+		m.factor = wall / total
+	} else if m.factor == 0 {
+		why.all(load.Elapsed, "power at the wall: not all components could be read")
+		return e, devices
+	}
+	factor := m.factor
 	for c := range e {
 		e[c] *= factor
 	}

@@ -329,3 +329,23 @@ func TestNobodyStandsInForACgroup(t *testing.T) {
 	assert.Zero(t, cpuOf(s))
 	m.conserved(s)
 }
+
+// What the machine drew while one component could not be read is not put on the others: they are brought up as before.
+func TestPowerAtTheWallWithoutAComponent(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.meter.wall = fakeWall{}
+	p := m.fork(100, 50, "python3")
+	m.procs[100].pages = 1_024_000_000 / 4096 // a quarter of what is in use
+	s := m.begin("a", "", p)
+	m.run(100, 100)
+	m.sleep()
+	before := s.Record()
+	m.cpu.err = assert.AnError
+	m.sleep()
+	r := s.Record()
+	assert.InDelta(t, before.Energy()[RAM].Joules(), (r.Energy()[RAM] - before.Energy()[RAM]).Joules(), 1e-9)
+	assert.InDelta(t, 0.5, r.Coverage(CPU), 1e-9)
+	assert.Equal(t, 1.0, r.Coverage(RAM))
+	m.conserved(s)
+}
