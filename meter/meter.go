@@ -48,9 +48,10 @@ type Meter struct {
 	sys      system
 	trees    processes
 	sessions []*Session
-	last     time.Time     // of the reading before
-	lastBoot time.Duration // boot's at the reading before
-	busy     time.Duration // counter at the reading before
+	young    map[int]time.Time // processes that may still enter a session's control group, and when they were first seen
+	last     time.Time         // of the reading before
+	lastBoot time.Duration     // boot's at the reading before
+	busy     time.Duration     // counter at the reading before
 	failing  map[Component]bool
 	totals   Totals
 
@@ -93,6 +94,7 @@ func New(cfg Config) *Meter {
 // begin takes the first reading, from which all others count.
 func (m *Meter) begin() {
 	m.failing = map[Component]bool{}
+	m.young = map[int]time.Time{}
 	if m.sys == nil {
 		m.sys = openSystem(m.procfs)
 	}

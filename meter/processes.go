@@ -34,7 +34,6 @@ type processes struct {
 	known     map[int]listed   // every process at the last listing, by pid
 	forks     uint64           // fork counter at the last listing
 	fresh     []int            // pids that the last listing found for the first time
-	recent    []int            // and the listing before
 	ended     map[int]*process // those that the last refresh found ended, by pid
 	leaders   map[int][2]int   // of fresh: the leaders of their group and session
 }
@@ -52,7 +51,7 @@ const reuseAfter = 10_000
 // discover lists the processes if any were made since the last listing, and tracks those whose parent is tracked.
 // They began inside the tree, so that all they have used is the tree's.
 func (t *processes) discover(forks uint64) error {
-	t.fresh, t.recent = t.recent[:0], t.fresh
+	t.fresh = t.fresh[:0]
 	if t.known != nil && forks == t.forks && forks > 0 { // gVisor says 0 for ever
 		return nil
 	}

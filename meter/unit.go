@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Unit says what of the machine is taken for a run's.
@@ -77,12 +78,7 @@ func (m *Meter) follow(forks uint64) {
 	if err := m.trees.discover(forks); err != nil {
 		m.log.Warn("cannot list processes", "error", err)
 	}
-	for _, s := range m.sessions {
-		if s.cgroup != "" {
-			m.trees.attachCgroup(s, m.trees.fresh, true)
-			m.trees.attachCgroup(s, m.trees.recent, false) // it may have entered the group after it was made
-		}
-	}
+	m.enter()
 	m.trees.refresh()
 	keep := map[int]bool{}
 	for _, s := range m.sessions {
@@ -97,6 +93,28 @@ func (m *Meter) follow(forks uint64) {
 		}
 	}
 	m.trees.prune(keep)
+}
+
+// enterWithin is how long after it was made a process is looked at again: container runtimes make it first and move it
+// into its control group then.
+const enterWithin = 2 * time.Second
+
+// enter tracks the processes that came into the sessions' control groups.
+func (m *Meter) enter() {
+	groups := slices.DeleteFunc(slices.Clone(m.sessions), func(s *Session) bool { return s.cgroup == "" })
+	if len(groups) == 0 {
+		clear(m.young)
+		return
+	}
+	young := slices.Collect(maps.Keys(m.young))
+	for _, s := range groups {
+		m.trees.attachCgroup(s, m.trees.fresh, true)
+		m.trees.attachCgroup(s, young, false)
+	}
+	maps.DeleteFunc(m.young, func(_ int, seen time.Time) bool { return m.last.Sub(seen) > enterWithin })
+	for _, pid := range m.trees.fresh {
+		m.young[pid] = m.last
+	}
 }
 
 var (

@@ -349,3 +349,27 @@ func TestPowerAtTheWallWithoutAComponent(t *testing.T) {
 	assert.Equal(t, 1.0, r.Coverage(RAM))
 	m.conserved(s)
 }
+
+// A process that enters a container takes tens of milliseconds for it after it was made, in which there may be many
+// readings.
+func TestAProcessEntersACgroupAfterSomeReadings(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.meter.unit = UnitCgroup
+	p := m.fork(100, 1, "python3", "train.py")
+	m.in(100, "/system.slice/run-1.scope")
+	s := m.begin("a", "", p)
+	m.fork(101, 1, "docker exec")
+	m.in(101, "/system.slice/containerd.service")
+	for pid := 200; pid < 210; pid++ {
+		m.fork(pid, 1, "whatever")
+		m.now = m.now.Add(10 * time.Millisecond)
+		m.meter.Sample()
+	}
+	m.in(101, "/system.slice/run-1.scope")
+	m.sleep()
+	m.run(101, 100)
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(s), 1e-9)
+	m.conserved(s)
+}
