@@ -208,6 +208,8 @@ func (m *Meter) Sample() {
 
 // Close releases the sensors.
 func (m *Meter) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, g := range m.gpus {
 		g.Close()
 	}

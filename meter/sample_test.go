@@ -102,3 +102,27 @@ func TestOneReadingServesAllWhoWaitForIt(t *testing.T) {
 	assert.LessOrEqual(t, sensor.reads, 2)
 	m.conserved(sessions...)
 }
+
+// closingGPU is a device that must not be read while it is closed.
+type closingGPU struct {
+	fakeGPU
+	open bool
+}
+
+func (g *closingGPU) Read(Load) ([]GPUReading, error) {
+	return []GPUReading{{Device: fmt.Sprint(g.open)}}, nil
+}
+func (g *closingGPU) Close() { g.open = false }
+
+// Figures that are written late may ask for a reading while the program ends.
+func TestCloseWaitsForAReading(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.meter.gpus = []GPUSensor{&closingGPU{open: true}}
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.now = m.now.Add(time.Second)
+	var both sync.WaitGroup
+	both.Go(func() { s.Stop() })
+	both.Go(m.meter.Close)
+	both.Wait()
+}
