@@ -150,14 +150,17 @@ func (t *processes) attach(s *Session, id Process) bool {
 	return true
 }
 
-// attachCgroup makes those of some processes that are in a session's control group part of it; born is track's.
-func (t *processes) attachCgroup(s *Session, pids []int, born bool) {
+// attachCgroup makes those of some processes that are in sessions' control groups part of them; born is track's.
+func (t *processes) attachCgroup(sessions []*Session, pids []int, born bool) {
 	for _, pid := range pids {
-		if !inCgroup(t.sys.cgroup(pid), s.cgroup) {
-			continue
-		}
-		if p := t.track(pid, born); p != nil && !slices.Contains(p.sessions, s) {
-			p.sessions = append(p.sessions, s)
+		path := t.sys.cgroup(pid)
+		for _, s := range sessions {
+			if !inCgroup(path, s.cgroup) {
+				continue
+			}
+			if p := t.track(pid, born); p != nil && !slices.Contains(p.sessions, s) {
+				p.sessions = append(p.sessions, s)
+			}
 		}
 	}
 }

@@ -24,7 +24,7 @@ func (m *Meter) claim(s *Session, p Process) bool {
 	if m.unit == UnitCgroup {
 		if group := cgroupUnit(m.sys.cgroup(p.PID)); group != "" {
 			s.record.Unit, s.cgroup = UnitCgroup, group
-			m.trees.attachCgroup(s, slices.Collect(maps.Keys(m.trees.known)), false)
+			m.trees.attachCgroup([]*Session{s}, slices.Collect(maps.Keys(m.trees.known)), false)
 		}
 	} else if l, ok := m.launcher(p); ok {
 		s.record.Unit, p = UnitLauncher, l
@@ -106,11 +106,8 @@ func (m *Meter) enter() {
 		clear(m.young)
 		return
 	}
-	young := slices.Collect(maps.Keys(m.young))
-	for _, s := range groups {
-		m.trees.attachCgroup(s, m.trees.fresh, true)
-		m.trees.attachCgroup(s, young, false)
-	}
+	m.trees.attachCgroup(groups, m.trees.fresh, true)
+	m.trees.attachCgroup(groups, slices.Collect(maps.Keys(m.young)), false)
 	maps.DeleteFunc(m.young, func(_ int, seen time.Time) bool { return m.last.Sub(seen) > enterWithin })
 	for _, pid := range m.trees.fresh {
 		m.young[pid] = m.last
