@@ -624,3 +624,25 @@ func TestASegmentsNumberOutlivesAStop(t *testing.T) {
 		m.conserved(s)
 	}
 }
+
+// A process that ended takes its place up until its parent waits for it, which may be at the very end: it works no more,
+// and its parent stands in for it all the same.
+func TestAProcessThatNobodyWaitedForHasEnded(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.fork(99, 50, "python", "sweep.py")
+	s := m.begin("a", "", m.fork(100, 99, "python", "begin.py"))
+	m.sleep()
+	m.procs[100].zombie = true
+	m.flush()
+	m.sleep()
+	m.fork(101, 99, "python", "train.py")
+	m.run(101, 100)
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(s), 1e-9)
+	m.exit(100)
+	m.run(101, 100)
+	m.sleep()
+	assert.InDelta(t, 100, cpuOf(s), 1e-9)
+	m.conserved(s)
+}

@@ -16,6 +16,7 @@ type process struct {
 	memory      uint64        // resident bytes, as last read
 	proportion  float64       // of them that is its own, with shared pages divided among those who share them; see apportion
 	apportioned time.Time     // when that was last found out
+	zombie      bool          // it ended, and its parent has not waited for it yet
 	used        time.Duration // CPU time since the reading before, to be attributed
 	debt        time.Duration // see settle
 	sessions    []*Session    // whose root this is
@@ -230,7 +231,7 @@ func (t *processes) refresh() {
 			waited[pid] = d
 		}
 		p.own, p.children = max(s.own, p.own), max(s.children, p.children)
-		p.reaper, p.memory = s.parent, s.memory
+		p.reaper, p.memory, p.zombie = s.parent, s.memory, s.zombie
 	}
 	for pid := range ended {
 		delete(t.tracked, pid)

@@ -25,7 +25,7 @@ func (t *processes) ancestors(pid int) []Process {
 // alive reports whether that very process still is there.
 func (t *processes) alive(id Process) bool {
 	s, err := t.sys.stat(id.PID)
-	return err == nil && s.start == id.Start
+	return err == nil && s.start == id.Start && !s.zombie
 }
 
 // managers are programs that start work for others: their tree is everybody's, and climbing ends below them.

@@ -61,7 +61,7 @@ func (m *Meter) replace(s *Session) bool {
 // begins below it is missed when the opener ends.
 func (m *Meter) standIn(s *Session) *process {
 	for _, a := range s.above {
-		if p := m.trees.track(a.PID, false); p != nil && p.start == a.Start {
+		if p := m.trees.track(a.PID, false); p != nil && p.start == a.Start && !p.zombie {
 			return p
 		}
 	}
@@ -85,7 +85,7 @@ func (m *Meter) follow(forks uint64) {
 		if s.record.Scope != ScopeProcess || s.cgroup != "" { // a control group needs no process to stand for it
 			continue
 		}
-		if p := m.trees.tracked[s.opener.PID]; p == nil || p.start != s.opener.Start {
+		if p := m.trees.tracked[s.opener.PID]; p == nil || p.start != s.opener.Start || p.zombie {
 			m.replace(s)
 		}
 		if p := m.standIn(s); p != nil {
