@@ -93,8 +93,9 @@ func (t *processes) discover(forks uint64) error {
 }
 
 // adopt tracks orphans whose parents came and went between two listings: they belong under the leader of their process
-// group, or of their session, where that one is in a tree, as it is where a run was started as a job of its own. Who
-// takes orphans over, init or another (PR_SET_CHILD_SUBREAPER), is of another group and session than they are.
+// group, or of their session, where that one is in a tree, as it is where a run was started as a job of its own. A
+// parent that is itself in that group or session began them; who takes orphans over, init or another
+// (PR_SET_CHILD_SUBREAPER), is not.
 func (t *processes) adopt() {
 	for pid, leaders := range t.leaders {
 		for i, leader := range leaders {
