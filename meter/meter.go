@@ -86,7 +86,10 @@ func New(cfg Config) *Meter {
 		m.log = slog.Default()
 	}
 	chosen := choose(m.procfs, cmp.Or(cfg.Sysfs, "/sys"), cfg.Psys, cfg.Wall)
-	m.cpu, m.ram, m.gpus, m.wall, m.findings = chosen.cpu, chosen.ram, chosen.gpus, chosen.wall, chosen.findings
+	m.cpu, m.ram, m.wall, m.findings = chosen.cpu, chosen.ram, chosen.wall, chosen.findings
+	for _, g := range chosen.gpus {
+		m.gpus = append(m.gpus, &hastyGPU{GPUSensor: g, patience: gpuPatience})
+	}
 	m.begin()
 	return m
 }
