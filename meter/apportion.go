@@ -1,10 +1,28 @@
 package meter
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // proportionDuty is the largest part of the time that is spent on finding out whose shared pages are: the kernel walks
 // all of a process's pages for it.
 const proportionDuty = 0.0002
+
+// apportionAll goes on with apportion until ctx is done.
+func (m *Meter) apportionAll(ctx context.Context) {
+	sys := openSystem(m.procfs)
+	tick := time.NewTicker(m.interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			m.apportion(sys)
+		}
+	}
+}
 
 // apportion finds out which part of a process's resident memory is its own, for the process for which that was done
 // the longest time ago. After a fork all pages are resident in both processes, and a data loader's workers would

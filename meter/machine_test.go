@@ -45,6 +45,7 @@ type fakeProcess struct {
 	cgroup          string
 	tty             int
 	group           int  // its process group; 0 for none that matters
+	zombie          bool // it ended, and its parent has not waited for it
 	ignoresChildren bool // SIGCHLD is ignored: the time of children is lost
 }
 
@@ -100,8 +101,8 @@ func (m *machine) flush() {
 	m.write("stat", fmt.Sprintf("cpu  %d 0 0 1000 7 0 0 99 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\nprocesses %d\n", m.busy, m.forks))
 	for _, p := range m.procs {
 		m.write(filepath.Join(strconv.Itoa(p.pid), "stat"), fmt.Sprintf(
-			"%d (a b) c) S %d %d 1 %d -1 0 0 0 0 0 %d 0 %d 0 20 0 1 0 %d 100000 %d 18446744073709551615 0 0 0\n",
-			p.pid, p.parent, p.group, p.tty, p.own, p.children, p.start, p.pages))
+			"%d (a b) c) %s %d %d 1 %d -1 0 0 0 0 0 %d 0 %d 0 20 0 1 0 %d 100000 %d 18446744073709551615 0 0 0\n",
+			p.pid, map[bool]string{false: "S", true: "Z"}[p.zombie], p.parent, p.group, p.tty, p.own, p.children, p.start, p.pages))
 		m.write(filepath.Join(strconv.Itoa(p.pid), "cmdline"), strings.Join(p.args, "\x00")+"\x00")
 		m.write(filepath.Join(strconv.Itoa(p.pid), "environ"), strings.Join(p.env, "\x00")+"\x00")
 		m.write(filepath.Join(strconv.Itoa(p.pid), "cgroup"), "0::"+p.cgroup+"\n")

@@ -48,14 +48,16 @@ type Meter struct {
 	sys      system
 	trees    processes
 	sessions []*Session
-	last     time.Time     // of the reading before
-	lastBoot time.Duration // boot's at the reading before
-	busy     time.Duration // counter at the reading before
+	young    map[int]time.Time // processes that may still enter a session's control group, and when they were first seen
+	last     time.Time         // of the reading before
+	lastBoot time.Duration     // boot's at the reading before
+	busy     time.Duration     // counter at the reading before
 	failing  map[Component]bool
 	totals   Totals
 
 	nextProportion time.Time // when apportion may go on
 
+	factor     Energy // from the components' sensors to the wall, at the last reading of them all; 0 before the first
 	components Energy // what the components' sensors read since the meter began, before it is brought up to the wall
 }
 
@@ -84,7 +86,10 @@ func New(cfg Config) *Meter {
 		m.log = slog.Default()
 	}
 	chosen := choose(m.procfs, cmp.Or(cfg.Sysfs, "/sys"), cfg.Psys, cfg.Wall)
-	m.cpu, m.ram, m.gpus, m.wall, m.findings = chosen.cpu, chosen.ram, chosen.gpus, chosen.wall, chosen.findings
+	m.cpu, m.ram, m.wall, m.findings = chosen.cpu, chosen.ram, chosen.wall, chosen.findings
+	for _, g := range chosen.gpus {
+		m.gpus = append(m.gpus, &hastyGPU{GPUSensor: g, patience: gpuPatience})
+	}
 	m.begin()
 	return m
 }
@@ -92,10 +97,11 @@ func New(cfg Config) *Meter {
 // begin takes the first reading, from which all others count.
 func (m *Meter) begin() {
 	m.failing = map[Component]bool{}
+	m.young = map[int]time.Time{}
 	if m.sys == nil {
 		m.sys = openSystem(m.procfs)
 	}
-	m.trees = processes{sys: m.sys, tracked: map[int]*process{}}
+	m.trees = processes{sys: m.sys, contained: contained(m.procfs), tracked: map[int]*process{}}
 	m.last = m.now()
 	if m.boot == nil { // a test's clock is never suspended
 		began := m.last
@@ -180,16 +186,15 @@ func (m *Meter) Totals() Totals {
 
 // Run reads the sensors until ctx is done.
 func (m *Meter) Run(ctx context.Context) error {
+	go m.apportionAll(ctx) // it may wait for long for another process, and is not waited for
 	tick := time.NewTicker(m.interval)
 	defer tick.Stop()
-	sys := openSystem(m.procfs)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 			m.Sample()
-			m.apportion(sys)
 		}
 	}
 }
@@ -197,8 +202,7 @@ func (m *Meter) Run(ctx context.Context) error {
 // Sample reads the sensors now.
 func (m *Meter) Sample() {
 	began := time.Now()
-	m.mu.Lock()
-	m.sample()
+	m.lock()
 	m.mu.Unlock()
 	if m.onSample != nil {
 		m.onSample(time.Since(began))
@@ -207,6 +211,8 @@ func (m *Meter) Sample() {
 
 // Close releases the sensors.
 func (m *Meter) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, g := range m.gpus {
 		g.Close()
 	}
@@ -215,9 +221,8 @@ func (m *Meter) Close() {
 // Begin starts to meter a run. parent is the run that it is nested in, if that is being metered too. With
 // ScopeProcess, p is the process that opened it; ErrNoPeer is returned if it is gone already.
 func (m *Meter) Begin(id, parent string, scope Scope, p Process) (*Session, error) {
-	m.mu.Lock()
+	m.lock()
 	defer m.mu.Unlock()
-	m.sample()
 	s := &Session{meter: m, id: id, record: Record{
 		Scope:    scope,
 		Segments: []Segment{{Phase: Training, Start: m.last, End: m.last}},

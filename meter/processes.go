@@ -16,9 +16,11 @@ type process struct {
 	memory      uint64        // resident bytes, as last read
 	proportion  float64       // of them that is its own, with shared pages divided among those who share them; see apportion
 	apportioned time.Time     // when that was last found out
+	zombie      bool          // it ended, and its parent has not waited for it yet
 	used        time.Duration // CPU time since the reading before, to be attributed
 	debt        time.Duration // see settle
 	sessions    []*Session    // whose root this is
+	above       []*Session    // of roots above it that ended: it is theirs once it is the root of no other
 }
 
 // total is all that the process's parent will be credited with when the process ends.
@@ -27,13 +29,20 @@ func (p *process) total() time.Duration { return p.own + p.children }
 // processes follows the trees of all sessions. One pass per sample serves them all, and only over the pids in the
 // trees: new processes are looked for only when the kernel's fork counter moved, and then only among pids not known.
 type processes struct {
-	sys     system
-	tracked map[int]*process
-	known   map[int]int    // every pid at the last listing, and its parent then
-	forks   uint64         // fork counter at the last listing
-	fresh   []int          // pids that the last listing found for the first time
-	recent  []int          // and the listing before
-	orphans map[int][2]int // of fresh: those that init took over, with the leaders of their group and session
+	sys       system
+	contained bool // they have numbers of a container's own
+	tracked   map[int]*process
+	known     map[int]listed   // every process at the last listing, by pid
+	forks     uint64           // fork counter at the last listing
+	fresh     []int            // pids that the last listing found for the first time
+	ended     map[int]*process // those that the last refresh found ended, by pid
+	leaders   map[int][2]int   // of fresh: the leaders of their group and session
+}
+
+// listed is what is known of a process that need not be tracked.
+type listed struct {
+	parent int // when it was first seen
+	start  uint64
 }
 
 // reuseAfter is how many forks may pass before pids must be taken as reused: well under the smallest common
@@ -43,33 +52,31 @@ const reuseAfter = 10_000
 // discover lists the processes if any were made since the last listing, and tracks those whose parent is tracked.
 // They began inside the tree, so that all they have used is the tree's.
 func (t *processes) discover(forks uint64) error {
-	t.fresh, t.recent = t.recent[:0], t.fresh
-	if t.known != nil && forks == t.forks {
+	t.fresh = t.fresh[:0]
+	if t.known != nil && forks == t.forks && forks > 0 { // gVisor says 0 for ever
 		return nil
 	}
 	pids, err := t.sys.pids()
 	if err != nil {
 		return err
 	}
-	if forks-t.forks > reuseAfter {
-		t.known = nil
-	}
-	known := make(map[int]int, len(pids))
-	t.orphans = map[int][2]int{}
+	reused := forks-t.forks > reuseAfter
+	known := make(map[int]listed, len(pids))
+	t.leaders = map[int][2]int{}
 	for _, pid := range pids {
-		parent, ok := t.known[pid]
-		if !ok {
+		l, ok := t.known[pid]
+		if !ok || reused {
 			s, err := t.sys.stat(pid)
 			if err != nil {
 				continue // ended meanwhile
 			}
-			parent = s.parent
-			t.fresh = append(t.fresh, pid)
-			if parent == 1 && s.leaders != [2]int{} {
-				t.orphans[pid] = s.leaders
+			if !ok || l.start != s.start {
+				t.fresh = append(t.fresh, pid)
+				t.leaders[pid] = s.leaders
 			}
+			l = listed{s.parent, s.start}
 		}
-		known[pid] = parent
+		known[pid] = l
 	}
 	t.known, t.forks = known, forks
 	t.adopt()
@@ -77,7 +84,7 @@ func (t *processes) discover(forks uint64) error {
 	for found := true; found; {
 		found = false
 		for _, pid := range t.fresh {
-			if t.tracked[pid] == nil && t.tracked[known[pid]] != nil && t.track(pid, true) != nil {
+			if t.tracked[pid] == nil && t.tracked[known[pid].parent] != nil && t.track(pid, true) != nil {
 				found = true
 			}
 		}
@@ -86,11 +93,16 @@ func (t *processes) discover(forks uint64) error {
 }
 
 // adopt tracks orphans whose parents came and went between two listings: they belong under the leader of their process
-// group, or of their session, where that one is in a tree, as it is where a run was started as a job of its own.
+// group, or of their session, where that one is in a tree, as it is where a run was started as a job of its own. A
+// parent that is itself in that group or session began them; who takes orphans over, init or another
+// (PR_SET_CHILD_SUBREAPER), is not.
 func (t *processes) adopt() {
-	for pid, leaders := range t.orphans {
-		for _, leader := range leaders {
+	for pid, leaders := range t.leaders {
+		for i, leader := range leaders {
 			if leader == pid || t.tracked[leader] == nil || t.tracked[pid] != nil {
+				continue
+			}
+			if s, err := t.sys.stat(t.known[pid].parent); err == nil && s.leaders[i] == leader {
 				continue
 			}
 			if p := t.track(pid, true); p != nil {
@@ -130,8 +142,8 @@ func (t *processes) attach(s *Session, id Process) bool {
 	below := map[int]bool{id.PID: true}
 	for found := true; found; {
 		found = false
-		for pid, parent := range t.known {
-			if below[parent] && !below[pid] {
+		for pid, l := range t.known {
+			if below[l.parent] && !below[pid] {
 				below[pid], found = true, true
 				t.track(pid, false)
 			}
@@ -140,14 +152,17 @@ func (t *processes) attach(s *Session, id Process) bool {
 	return true
 }
 
-// attachCgroup makes those of some processes that are in a session's control group part of it; born is track's.
-func (t *processes) attachCgroup(s *Session, pids []int, born bool) {
+// attachCgroup makes those of some processes that are in sessions' control groups part of them; born is track's.
+func (t *processes) attachCgroup(sessions []*Session, pids []int, born bool) {
 	for _, pid := range pids {
-		if !inCgroup(t.sys.cgroup(pid), s.cgroup) {
-			continue
-		}
-		if p := t.track(pid, born); p != nil && !slices.Contains(p.sessions, s) {
-			p.sessions = append(p.sessions, s)
+		path := t.sys.cgroup(pid)
+		for _, s := range sessions {
+			if !inCgroup(path, s.cgroup) {
+				continue
+			}
+			if p := t.track(pid, born); p != nil && !slices.Contains(p.sessions, s) {
+				p.sessions = append(p.sessions, s)
+			}
 		}
 	}
 }
@@ -162,12 +177,18 @@ func (t *processes) used() (d time.Duration) {
 	return d
 }
 
-// none says whether a device is used, but by no process that is seen here: drivers number processes as the host does.
-func (t *processes) none(users []GPUProcess) bool {
-	return len(users) > 0 && !slices.ContainsFunc(users, func(p GPUProcess) bool {
-		_, seen := t.known[p.PID]
-		return seen
-	})
+// unseen returns the part of a device's energy of which it cannot be told in a container whose it is: drivers number
+// processes as the host does, some of them only where they say who worked (HAMi-core issue 112).
+func (t *processes) unseen(d GPUReading) (part float64) {
+	if !t.contained || d.Energy <= 0 {
+		return 0
+	}
+	for i, weight := range d.weights() {
+		if _, seen := t.known[d.Processes[i].PID]; !seen {
+			part += weight
+		}
+	}
+	return part
 }
 
 // pids lists the tracked processes.
@@ -175,8 +196,12 @@ func (t *processes) pids() []int { return slices.Collect(maps.Keys(t.tracked)) }
 
 // detach ends a session's hold on its processes, and forgets those that no session needs any more.
 func (t *processes) detach(s *Session) {
-	for _, p := range t.tracked {
-		p.sessions = slices.DeleteFunc(p.sessions, func(o *Session) bool { return o == s })
+	for _, p := range slices.AppendSeq(slices.Collect(maps.Values(t.tracked)), maps.Values(t.ended)) {
+		is := func(o *Session) bool { return o == s }
+		p.sessions, p.above = slices.DeleteFunc(p.sessions, is), slices.DeleteFunc(p.above, is)
+		if len(p.sessions) == 0 {
+			p.sessions, p.above = p.above, nil
+		}
 	}
 }
 
@@ -189,7 +214,7 @@ func (t *processes) prune(keep map[int]bool) {
 
 // refresh reads every tracked process and leaves in used what it has used since the reading before.
 func (t *processes) refresh() {
-	var ended []*process
+	ended := map[int]*process{}       // by pid
 	reaped := map[int]time.Duration{} // by reaper: time of ended children that was counted as theirs already
 	waited := map[int]time.Duration{} // growth of a process's children time
 	for pid, p := range t.tracked {
@@ -199,7 +224,7 @@ func (t *processes) refresh() {
 			continue
 		}
 		if err != nil || s.start != p.start {
-			ended = append(ended, p)
+			ended[pid] = p
 			continue
 		}
 		p.used = max(0, s.own-p.own)
@@ -207,29 +232,24 @@ func (t *processes) refresh() {
 			waited[pid] = d
 		}
 		p.own, p.children = max(s.own, p.own), max(s.children, p.children)
-		p.reaper, p.memory = s.parent, s.memory
+		p.reaper, p.memory, p.zombie = s.parent, s.memory, s.zombie
 	}
-	for _, p := range ended {
-		delete(t.tracked, p.pid)
+	for pid := range ended {
+		delete(t.tracked, pid)
 	}
 	for _, p := range ended {
 		// Where its reaper ended too, the time went up to the next that lives.
 		reaper := p.reaper
-		for i := 0; i < len(ended) && t.tracked[reaper] == nil; i++ {
-			j := slices.IndexFunc(ended, func(e *process) bool { return e.pid == reaper })
-			if j < 0 {
-				break
-			}
-			reaper = ended[j].reaper
+		for i := 0; i < len(ended) && ended[reaper] != nil; i++ {
+			reaper = ended[reaper].reaper
 		}
 		reaped[reaper] += p.total()
 	}
 	for pid, d := range waited {
 		t.tracked[pid].settle(d, reaped[pid])
 	}
-	for _, p := range ended {
-		t.bequeath(p)
-	}
+	t.bequeath(ended)
+	t.ended = ended
 }
 
 // settle adds the time of children that ended since the last reading, less what was counted while they lived. What
@@ -244,17 +264,24 @@ func (p *process) settle(waited, counted time.Duration) {
 	p.used += d
 }
 
-// bequeath hands the place of an ended process to the processes it leaves behind, which the kernel gives to init: they
-// stay under whatever they were under.
-func (t *processes) bequeath(dead *process) {
+// bequeath hands the places of ended processes to those they leave behind, which the kernel gives to init: they stay
+// under whatever they were under.
+func (t *processes) bequeath(ended map[int]*process) {
 	for _, p := range t.tracked {
-		if p.parent != dead.pid {
-			continue
-		}
-		p.parent = dead.parent
-		for _, s := range dead.sessions {
-			if !slices.Contains(p.sessions, s) {
-				p.sessions = append(p.sessions, s)
+		for range ended { // as many generations may have ended
+			dead := ended[p.parent]
+			if dead == nil {
+				break
+			}
+			p.parent = dead.parent
+			if len(p.sessions) == 0 {
+				p.sessions, p.above = slices.Clone(dead.sessions), slices.Clone(dead.above)
+				continue
+			}
+			for _, s := range append(slices.Clone(dead.sessions), dead.above...) {
+				if !slices.Contains(p.sessions, s) && !slices.Contains(p.above, s) {
+					p.above = append(p.above, s)
+				}
 			}
 		}
 	}
@@ -265,13 +292,35 @@ func (t *processes) root(pid int) *process {
 	return t.upwards(pid, func(p *process) bool { return len(p.sessions) > 0 })
 }
 
+// user is root, also of a process that ended since the reading before: a device worked for it all the same.
+func (t *processes) user(pid int) *process {
+	for range t.ended {
+		p := t.ended[pid]
+		if p == nil || t.tracked[pid] != nil {
+			break
+		}
+		if len(p.sessions) > 0 {
+			return p
+		}
+		pid = p.parent
+	}
+	return t.root(pid)
+}
+
 // upwards returns the first process, from pid towards its ancestors, of which ok holds; nil if there is none. The
-// number of steps is limited, since a reused pid could close the chain to a ring.
+// chain ends where a parent that was not tracked ended and its pid is a younger process's. The number of steps is
+// limited, since within one tick of the clock that could close the chain to a ring.
 func (t *processes) upwards(pid int, ok func(*process) bool) *process {
-	for p, i := t.tracked[pid], 0; p != nil && i < 1000; p, i = t.tracked[p.parent], i+1 {
+	p := t.tracked[pid]
+	for i := 0; p != nil && i < 1000; i++ {
 		if ok(p) {
 			return p
 		}
+		parent := t.tracked[p.parent]
+		if parent != nil && parent.start > p.start {
+			return nil
+		}
+		p = parent
 	}
 	return nil
 }

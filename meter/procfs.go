@@ -95,6 +95,7 @@ func parseStat(b []byte) (stat, error) {
 	}
 	// Numbers are those of the manual page, in which the state is field 3.
 	var v [25]int64
+	var state []byte
 	rest := b[end+1:]
 	for i := 3; i <= 24; i++ {
 		rest = bytes.TrimLeft(rest, " \n")
@@ -105,6 +106,7 @@ func parseStat(b []byte) (stat, error) {
 			rest = nil
 		}
 		if i == 3 { // a letter
+			state = word
 			continue
 		}
 		if v[i], ok = number(word); !ok {
@@ -113,6 +115,7 @@ func parseStat(b []byte) (stat, error) {
 	}
 	s := stat{
 		pid: int(pid), parent: int(v[4]), leaders: [2]int{int(v[5]), int(v[6])}, tty: int(v[7]), start: uint64(v[22]),
+		zombie:   string(state) == "Z" && v[20] <= 1, // else only its first thread ended
 		own:      ticks(v[14]) + ticks(v[15]),
 		children: ticks(v[16]) + ticks(v[17]),
 	}

@@ -14,6 +14,16 @@ const minInterval = time.Millisecond
 // sampler up for a moment.
 func (m *Meter) gapAfter() time.Duration { return 5*m.interval + 5*time.Second }
 
+// lock locks mu, with a reading that is no older than the call. Many runs may begin or end at the same moment: one
+// reading serves all who waited for it.
+func (m *Meter) lock() {
+	asked := m.now()
+	m.mu.Lock()
+	if m.last.Before(asked) {
+		m.sample()
+	}
+}
+
 // sample reads the sensors and gives every session its share of the time since the reading before. Callers hold mu.
 func (m *Meter) sample() {
 	now := m.now()
@@ -21,8 +31,10 @@ func (m *Meter) sample() {
 	if elapsed < minInterval {
 		return
 	}
+	boot := m.boot() // at once, so that a reading that takes long passes for no suspension
+	asleep := boot - m.lastBoot - elapsed
 	start := m.last
-	m.last = now
+	m.last, m.lastBoot = now, boot
 	load := Load{Elapsed: elapsed, Gap: elapsed > m.gapAfter()}
 	var why gaps
 	var unknown [components]error // without what the whole machine used there is neither a model nor a share
@@ -30,13 +42,11 @@ func (m *Meter) sample() {
 	if load.Gap {
 		why.all(elapsed, fmt.Sprintf("no reading for %.0f s", elapsed.Seconds()))
 	}
-	boot := m.boot()
-	if asleep := boot - m.lastBoot - elapsed; asleep > time.Second {
+	if asleep > time.Second {
 		load.Gap = true
 		why.all(elapsed+asleep, fmt.Sprintf("the machine was suspended for %.0f s", asleep.Seconds()))
 		why.asleep = asleep
 	}
-	m.lastBoot = boot
 	var busy time.Duration
 	var forks uint64
 	if busy, forks, unknown[CPU] = m.sys.machine(); unknown[CPU] == nil {
@@ -66,6 +76,7 @@ func (m *Meter) sample() {
 // read returns what the machine used in an interval, by component and by device, and notes in why what could not be
 // read. unknown says of which components that is so without a reading.
 func (m *Meter) read(load Load, unknown [components]error, why *gaps) (e Energies, devices []GPUReading) {
+	complete := true
 	for _, r := range []struct {
 		c Component
 		s Sensor
@@ -80,12 +91,13 @@ func (m *Meter) read(load Load, unknown [components]error, why *gaps) (e Energie
 		if err == nil {
 			e[r.c] = joules
 		} else {
+			complete = false
 			why.add(r.c, load.Elapsed, err)
 		}
 		m.report(r.c, err)
 	}
 	var failed []error
-	known, lost, unseen := 0, 0, 0
+	known, lost, unseen := 0, 0, 0.0
 	for _, g := range m.gpus {
 		readings, err := g.Read(load)
 		if err != nil {
@@ -99,30 +111,30 @@ func (m *Meter) read(load Load, unknown [components]error, why *gaps) (e Energie
 			}
 			e[GPU] += d.Energy
 			devices = append(devices, d)
-			if d.Energy > 0 && m.trees.none(d.Processes) {
-				unseen++
-			}
+			unseen += m.trees.unseen(d)
 		}
 	}
-	if unseen > 0 {
-		why.add(GPU, load.Elapsed*time.Duration(unseen)/time.Duration(known), errUnseen)
-	}
 	err := errors.Join(failed...)
-	if lost > 0 { // one of four devices is a quarter of the time
-		why.add(GPU, load.Elapsed*time.Duration(lost)/time.Duration(known), err)
+	if unseen > 0 {
+		failed = append(failed, errUnseen)
+	}
+	if missed := float64(lost) + unseen; missed > 0 { // one of four devices is a quarter of the time
+		share := min(1, missed/float64(known))
+		why.add(GPU, time.Duration(float64(load.Elapsed)*share), errors.Join(failed...))
 	}
 	if len(m.gpus) > 0 {
 		m.report(GPU, err)
 	}
-	return m.atTheWall(e, devices, load, why)
+	return m.atTheWall(e, devices, load, complete && lost == 0, why)
 }
 
 // errUnseen says that nobody knows whose a device's energy is.
 var errUnseen = errors.New("the processes on the GPU cannot be seen from this container; run the proxy with the host's pid namespace (docker run --pid host)")
 
 // atTheWall brings what the components' sensors read up to what the whole machine drew, each in proportion: power
-// supply, fans and board serve those who use the machine.
-func (m *Meter) atTheWall(e Energies, devices []GPUReading, load Load, why *gaps) (Energies, []GPUReading) {
+// supply, fans and board serve those who use the machine. Where not all could be read, what is missing must not be put on
+// those that were: they are brought up as they were before.
+func (m *Meter) atTheWall(e Energies, devices []GPUReading, load Load, complete bool, why *gaps) (Energies, []GPUReading) {
 	total := e.Total()
 	m.components += total
 	if m.wall == nil || total <= 0 {
@@ -134,7 +146,13 @@ func (m *Meter) atTheWall(e Energies, devices []GPUReading, load Load, why *gaps
 		why.all(load.Elapsed, "power at the wall: "+reason(err))
 		return e, devices
 	}
-	factor := wall / total
+	if complete {
+		m.factor = wall / total
+	} else if m.factor == 0 {
+		why.all(load.Elapsed, "power at the wall: not all components could be read")
+		return e, devices
+	}
+	factor := m.factor
 	for c := range e {
 		e[c] *= factor
 	}

@@ -2,9 +2,13 @@ package meter
 
 import (
 	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -56,4 +60,69 @@ func BenchmarkSample(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N), "µs/sample")
 		})
 	}
+}
+
+// waitingSensor takes as long for its first reading as it takes others to ask for one.
+type waitingSensor struct {
+	fakeSensor
+	reads int
+	asked func() bool
+}
+
+func (w *waitingSensor) Read(l Load) (Energy, error) {
+	if w.reads++; w.reads == 1 {
+		for deadline := time.Now().Add(2 * time.Second); !w.asked() && time.Now().Before(deadline); {
+			runtime.Gosched()
+		}
+	}
+	return w.fakeSensor.Read(l)
+}
+
+// Many runs that end at the same moment wait for one reading, not for one each.
+func TestOneReadingServesAllWhoWaitForIt(t *testing.T) {
+	t.Parallel()
+	const runs = 50
+	m := newMachine(t)
+	p := m.fork(100, 50, "python")
+	var sessions []*Session
+	for i := range runs {
+		sessions = append(sessions, m.begin(fmt.Sprint(i), "", p))
+	}
+	var asked atomic.Int64
+	began := m.now
+	m.meter.now = func() time.Time { return began.Add(time.Duration(asked.Add(1)) * 10 * time.Millisecond) }
+	m.meter.boot = func() time.Duration { return 0 }
+	sensor := &waitingSensor{asked: func() bool { return asked.Load() > runs }}
+	m.meter.cpu = sensor
+	var all sync.WaitGroup
+	for _, s := range sessions {
+		all.Go(func() { s.Stop() })
+	}
+	all.Wait()
+	assert.LessOrEqual(t, sensor.reads, 2)
+	m.conserved(sessions...)
+}
+
+// closingGPU is a device that must not be read while it is closed.
+type closingGPU struct {
+	fakeGPU
+	open bool
+}
+
+func (g *closingGPU) Read(Load) ([]GPUReading, error) {
+	return []GPUReading{{Device: fmt.Sprint(g.open)}}, nil
+}
+func (g *closingGPU) Close() { g.open = false }
+
+// Figures that are written late may ask for a reading while the program ends.
+func TestCloseWaitsForAReading(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.meter.gpus = []GPUSensor{&closingGPU{open: true}}
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.now = m.now.Add(time.Second)
+	var both sync.WaitGroup
+	both.Go(func() { s.Stop() })
+	both.Go(m.meter.Close)
+	both.Wait()
 }

@@ -124,11 +124,10 @@ func (r Record) clone() Record {
 type Session struct {
 	meter   *Meter
 	id      string
-	parent  *Session // the open session that this one is nested in
-	opener  Process
-	above   []Process // the opener's ancestors, nearest first, who may stand in for it
+	parent  *Session  // the open session that this one is nested in
+	opener  Process   // the process whose tree is the session's
+	above   []Process // its ancestors, nearest first, who may stand in for it
 	cgroup  string    // the control group that is the session's; empty for process trees
-	orphan  bool      // the opener ended
 	record  Record
 	held    *Record  // while stopped: what came after the stop, which counts only if the session goes on
 	pending Energies // what came after the stop and is counted neither as a run's nor as the rest yet
@@ -146,40 +145,41 @@ func (s *Session) current() *Record {
 // Scope returns whose energy the session is.
 func (s *Session) Scope() Scope { return s.record.Scope }
 
-// Opener returns the process whose tree the session is: the one that opened it, or its launcher; the zero Process with
-// ScopeMachine.
-func (s *Session) Opener() Process { return s.opener }
+// Opener returns the process whose tree the session is: the one that opened it, or its launcher, or who stands in for
+// it since it ended; the zero Process with ScopeMachine.
+func (s *Session) Opener() Process {
+	s.meter.mu.Lock()
+	defer s.meter.mu.Unlock()
+	return s.opener
+}
 
 // Record returns what the session has metered so far, up to now; after Stop, up to the stop.
 func (s *Session) Record() Record {
-	s.meter.mu.Lock()
+	s.meter.lock()
 	defer s.meter.mu.Unlock()
-	s.meter.sample()
 	return s.record.clone()
 }
 
 // Join makes a further process, with all below it, part of the session from now on.
 func (s *Session) Join(p Process) {
-	s.meter.mu.Lock()
+	s.meter.lock()
 	defer s.meter.mu.Unlock()
 	if s.closed || s.record.Scope != ScopeProcess {
 		return
 	}
-	s.meter.sample()
 	s.meter.join(s, p)
 }
 
 // Switch begins a new segment in the given phase. It returns the segment's number, for Relabel.
 func (s *Session) Switch(p Phase) int {
-	s.meter.mu.Lock()
+	s.meter.lock()
 	defer s.meter.mu.Unlock()
-	s.meter.sample()
 	r := s.current()
 	now := s.meter.last
 	r.Segments = append(r.Segments, Segment{Phase: p, Start: now, End: now})
 	n := len(r.Segments) - 1
-	if s.held != nil {
-		n += len(s.record.Segments)
+	if s.held != nil { // whose first segment is the record's last one
+		n += len(s.record.Segments) - 1
 	}
 	return n
 }
@@ -190,7 +190,7 @@ func (s *Session) Relabel(segment int, p Phase) {
 	defer s.meter.mu.Unlock()
 	if segment >= 0 && segment < len(s.record.Segments) {
 		s.record.Segments[segment].Phase = p
-	} else if n := segment - len(s.record.Segments); s.held != nil && n >= 0 && n < len(s.held.Segments) {
+	} else if n := segment - len(s.record.Segments) + 1; s.held != nil && n >= 1 && n < len(s.held.Segments) {
 		s.held.Segments[n].Phase = p
 	}
 }
@@ -198,9 +198,8 @@ func (s *Session) Relabel(segment int, p Phase) {
 // Stop fixes the record as of now. The session is not over: Close ends it, Continue takes the stop back as if it had
 // not been. Stopping a stopped session moves the stop to now.
 func (s *Session) Stop() Record {
-	s.meter.mu.Lock()
+	s.meter.lock()
 	defer s.meter.mu.Unlock()
-	s.meter.sample()
 	if !s.closed {
 		s.release()
 		now := s.meter.last
@@ -235,12 +234,11 @@ func (s *Session) release() {
 
 // Close ends the session; what was used since a stop before it is nobody's. Closing twice is closing once.
 func (s *Session) Close() {
-	s.meter.mu.Lock()
+	s.meter.lock()
 	defer s.meter.mu.Unlock()
 	if s.closed {
 		return
 	}
-	s.meter.sample()
 	s.closed = true
 	s.meter.end(s)
 }

@@ -38,7 +38,7 @@ func (m *Meter) share(e Energies, load Load, devices []GPUReading, give func(*Se
 	}
 	for _, d := range devices {
 		for i, weight := range d.weights() {
-			if root := m.trees.root(d.Processes[i].PID); root != nil {
+			if root := m.trees.user(d.Processes[i].PID); root != nil {
 				at(root).gpu += d.Energy * Energy(weight)
 			}
 		}

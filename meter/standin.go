@@ -25,16 +25,17 @@ func (t *processes) ancestors(pid int) []Process {
 // alive reports whether that very process still is there.
 func (t *processes) alive(id Process) bool {
 	s, err := t.sys.stat(id.PID)
-	return err == nil && s.start == id.Start
+	return err == nil && s.start == id.Start && !s.zombie
 }
 
 // managers are programs that start work for others: their tree is everybody's, and climbing ends below them.
 var managers = []string{
 	// of the system, of containers and of clusters
 	"systemd", "init", "launchd", "tini", "dumb-init", "docker-init", "catatonit", "runit", "runsvdir", "s6-svscan", "supervisord",
-	"containerd-shim", "containerd-shim-runc-v2", "conmon", "crond", "cron", "atd", "sshd", "login", "su", "sudo", "kubelet", "slurmd", "slurmstepd",
+	"containerd-shim", "containerd-shim-runc-v2", "conmon", "crond", "cron", "atd", "sshd", "sshd-session", "login", "su", "sudo", "kubelet", "slurmd", "slurmstepd",
+	"pbs_mom", "sge_execd", "sge_shepherd", "condor_startd", "condor_starter", "sbatchd",
 	// terminals, editors and notebook servers
-	"tmux", "screen", "gnome-terminal-server", "konsole", "xterm", "code", "code-server", "node", "emacs",
+	"tmux", "screen", "SCREEN", "gnome-terminal-server", "konsole", "xterm", "code", "code-server", "node", "emacs",
 	"jupyter", "jupyter-lab", "jupyter-labhub", "jupyter-notebook", "jupyter-server", "jupyterhub", "jupyterhub-singleuser",
 	"jupyterlab", "jupyter_server", "notebook",
 	// workflow systems and runners of jobs
@@ -46,6 +47,10 @@ var managers = []string{
 var idlers = []string{"sleep", "pause", "tail", "cat"}
 
 var shells = []string{"sh", "bash", "dash", "zsh", "ash", "ksh", "fish", "busybox"}
+
+// shellOptions are followed by a word that is no script: terminals in editors give the shell that they open a file of
+// their own.
+var shellOptions = []string{"--init-file", "--rcfile", "--init-command", "-o", "+o", "-O", "+O"}
 
 // standsIn says whether a process may take the place of a run's process that ended: a shell script or a launcher
 // may; init, a container's idle first process, a login shell and a shell that someone types into may not.
@@ -63,10 +68,12 @@ func standsIn(s stat, args []string) bool {
 	isShell := slices.Contains(shells, name)
 	if isShell {
 		script := false
-		for _, a := range args[1:] {
-			switch {
+		for i := 1; i < len(args); i++ {
+			switch a := args[i]; {
 			case a == "-l" || a == "--login":
 				return false
+			case slices.Contains(shellOptions, a):
+				i++
 			case a == "-c" || !strings.HasPrefix(a, "-"):
 				script = true
 			}

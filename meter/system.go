@@ -36,6 +36,7 @@ type system interface {
 // stat is what is known of one process.
 type stat struct {
 	pid, parent int
+	zombie      bool          // it ended, and its parent has not waited for it yet
 	start       uint64        // when it began, in ticks since boot; with the pid it names a process for good, since pids are reused
 	tty         int           // controlling terminal, 0 for none
 	own         time.Duration // CPU time of its threads, ended ones included

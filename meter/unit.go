@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Unit says what of the machine is taken for a run's.
@@ -23,7 +24,7 @@ func (m *Meter) claim(s *Session, p Process) bool {
 	if m.unit == UnitCgroup {
 		if group := cgroupUnit(m.sys.cgroup(p.PID)); group != "" {
 			s.record.Unit, s.cgroup = UnitCgroup, group
-			m.trees.attachCgroup(s, slices.Collect(maps.Keys(m.trees.known)), false)
+			m.trees.attachCgroup([]*Session{s}, slices.Collect(maps.Keys(m.trees.known)), false)
 		}
 	} else if l, ok := m.launcher(p); ok {
 		s.record.Unit, p = UnitLauncher, l
@@ -47,9 +48,9 @@ func (m *Meter) join(s *Session, p Process) {
 
 // replace puts the nearest living ancestor of a session's opening process in its place, once that one ended.
 func (m *Meter) replace(s *Session) bool {
-	s.orphan = true
-	for _, a := range s.above {
+	for i, a := range s.above {
 		if m.trees.alive(a) && m.trees.attach(s, a) {
+			s.opener, s.above = a, s.above[i+1:]
 			return true
 		}
 	}
@@ -60,7 +61,7 @@ func (m *Meter) replace(s *Session) bool {
 // begins below it is missed when the opener ends.
 func (m *Meter) standIn(s *Session) *process {
 	for _, a := range s.above {
-		if p := m.trees.track(a.PID, false); p != nil && p.start == a.Start {
+		if p := m.trees.track(a.PID, false); p != nil && p.start == a.Start && !p.zombie {
 			return p
 		}
 	}
@@ -71,32 +72,46 @@ func (m *Meter) standIn(s *Session) *process {
 func (m *Meter) follow(forks uint64) {
 	if len(m.sessions) == 0 {
 		clear(m.trees.tracked)
+		clear(m.trees.ended)
 		return
 	}
 	if err := m.trees.discover(forks); err != nil {
 		m.log.Warn("cannot list processes", "error", err)
 	}
-	for _, s := range m.sessions {
-		if s.cgroup != "" {
-			m.trees.attachCgroup(s, m.trees.fresh, true)
-			m.trees.attachCgroup(s, m.trees.recent, false) // it may have entered the group after it was made
-		}
-	}
+	m.enter()
 	m.trees.refresh()
 	keep := map[int]bool{}
 	for _, s := range m.sessions {
-		if s.record.Scope != ScopeProcess || s.orphan {
+		if s.record.Scope != ScopeProcess || s.cgroup != "" { // a control group needs no process to stand for it
 			continue
 		}
-		if p := m.trees.tracked[s.opener.PID]; p == nil || p.start != s.opener.Start {
+		if p := m.trees.tracked[s.opener.PID]; p == nil || p.start != s.opener.Start || p.zombie {
 			m.replace(s)
-			continue
 		}
 		if p := m.standIn(s); p != nil {
 			keep[p.pid] = true
 		}
 	}
 	m.trees.prune(keep)
+}
+
+// enterWithin is how long after it was made a process is looked at again: container runtimes make it first and move it
+// into its control group then.
+const enterWithin = 2 * time.Second
+
+// enter tracks the processes that came into the sessions' control groups.
+func (m *Meter) enter() {
+	groups := slices.DeleteFunc(slices.Clone(m.sessions), func(s *Session) bool { return s.cgroup == "" })
+	if len(groups) == 0 {
+		clear(m.young)
+		return
+	}
+	m.trees.attachCgroup(groups, m.trees.fresh, true)
+	m.trees.attachCgroup(groups, slices.Collect(maps.Keys(m.young)), false)
+	maps.DeleteFunc(m.young, func(_ int, seen time.Time) bool { return m.last.Sub(seen) > enterWithin })
+	for _, pid := range m.trees.fresh {
+		m.young[pid] = m.last
+	}
 }
 
 var (

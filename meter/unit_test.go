@@ -309,3 +309,67 @@ func TestLine(t *testing.T) {
 	require.NoError(t, err)
 	assert.InDelta(t, 100+114, e.Joules(), 1e-9)
 }
+
+// A script outside the control group brings nothing else that it runs into a run whose unit is the group.
+func TestNobodyStandsInForACgroup(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.meter.unit = UnitCgroup
+	m.fork(99, 50, "sh", "all.sh")
+	m.in(99, "/user.slice")
+	p := m.fork(100, 99, "python3", "train.py")
+	m.in(100, "/system.slice/run-1.scope")
+	s := m.begin("a", "", p)
+	m.sleep()
+	m.exit(100)
+	m.fork(101, 99, "something else")
+	m.in(101, "/user.slice")
+	m.run(101, 100)
+	m.sleep()
+	assert.Zero(t, cpuOf(s))
+	m.conserved(s)
+}
+
+// What the machine drew while one component could not be read is not put on the others: they are brought up as before.
+func TestPowerAtTheWallWithoutAComponent(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.meter.wall = fakeWall{}
+	p := m.fork(100, 50, "python3")
+	m.procs[100].pages = 1_024_000_000 / 4096 // a quarter of what is in use
+	s := m.begin("a", "", p)
+	m.run(100, 100)
+	m.sleep()
+	before := s.Record()
+	m.cpu.err = assert.AnError
+	m.sleep()
+	r := s.Record()
+	assert.InDelta(t, before.Energy()[RAM].Joules(), (r.Energy()[RAM] - before.Energy()[RAM]).Joules(), 1e-9)
+	assert.InDelta(t, 0.5, r.Coverage(CPU), 1e-9)
+	assert.Equal(t, 1.0, r.Coverage(RAM))
+	m.conserved(s)
+}
+
+// A process that enters a container takes tens of milliseconds for it after it was made, in which there may be many
+// readings.
+func TestAProcessEntersACgroupAfterSomeReadings(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.meter.unit = UnitCgroup
+	p := m.fork(100, 1, "python3", "train.py")
+	m.in(100, "/system.slice/run-1.scope")
+	s := m.begin("a", "", p)
+	m.fork(101, 1, "docker exec")
+	m.in(101, "/system.slice/containerd.service")
+	for pid := 200; pid < 210; pid++ {
+		m.fork(pid, 1, "whatever")
+		m.now = m.now.Add(10 * time.Millisecond)
+		m.meter.Sample()
+	}
+	m.in(101, "/system.slice/run-1.scope")
+	m.sleep()
+	m.run(101, 100)
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(s), 1e-9)
+	m.conserved(s)
+}

@@ -57,3 +57,28 @@ func TestWithoutTheMachinesMemoryNothingIsShared(t *testing.T) {
 	assert.Equal(t, time.Second, r.Gaps[RAM].For)
 	m.conserved(s)
 }
+
+// slowSystem takes two seconds to say how much memory is in use, as it may while the machine swaps.
+type slowSystem struct {
+	system
+	m *machine
+}
+
+func (s slowSystem) memoryUsed() (uint64, error) {
+	s.m.now = s.m.now.Add(2 * time.Second)
+	return s.system.memoryUsed()
+}
+
+// A reading that takes long is no suspended machine.
+func TestASlowReadingIsNoSuspension(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("a", "", m.fork(100, 50, "python"))
+	m.meter.sys = slowSystem{m.meter.sys, m}
+	m.run(100, 100)
+	m.sleep()
+	r := s.Record()
+	assert.Zero(t, r.Asleep)
+	assert.Equal(t, 1.0, r.Coverage(CPU))
+	assert.Positive(t, r.Energy()[CPU].Joules())
+}

@@ -14,6 +14,12 @@ import (
 // include/linux/proc_ns.h).
 const hostNamespace = "pid:[4026531836]"
 
+// contained says whether the processes under procfs have numbers of a container's own.
+func contained(procfs string) bool {
+	ns, err := os.Readlink(filepath.Join(procfs, "self", "ns", "pid"))
+	return err == nil && ns != hostNamespace && procfs == "/proc"
+}
+
 // visible finds out whose processes can be told: those of this container only, or also the machine's; this user's
 // only, or also others'.
 func visible(procfs string) Finding {
@@ -34,7 +40,7 @@ func visible(procfs string) Finding {
 		}
 	}
 	where := "of this machine"
-	if ns, err := os.Readlink(filepath.Join(procfs, "self", "ns", "pid")); err == nil && ns != hostNamespace && procfs == "/proc" {
+	if contained(procfs) {
 		where = "of this container"
 		f.Remedy = "docker run --pid host, to meter what runs outside of it"
 		if InPod() {
