@@ -511,13 +511,14 @@ func (c *doctorCmd) calibrate(m *meter.Meter, s streams) error {
 	ctx, stop := signals(context.Background(), s.err)
 	defer stop()
 	hold := time.Duration(c.CalibrateHold)
-	fmt.Fprintf(s.out, "Close what else is running. Each load is held for %s.\n", hold)
+	fmt.Fprintf(s.out, "Close what else is running. Each load is held for %s, and until you have answered.\n", hold)
 	answers := bufio.NewScanner(os.Stdin)
-	points, err := m.Calibrate(ctx, hold/4, hold, func(p meter.Point) (meter.Power, error) {
+	begin := func(busy int) { fmt.Fprintf(s.out, "%d CPUs busy, from now on ...\n", busy) }
+	points, err := m.Calibrate(ctx, hold/4, hold, begin, func(p meter.Point) (meter.Power, error) {
 		for {
-			fmt.Fprintf(s.out, "%d CPUs busy: components drew %.2f W. What did the wall meter show, in W? ", p.Busy, p.Components.Watts())
+			fmt.Fprintf(s.out, "The components draw %.2f W. What does the wall meter show, in W? ", p.Components.Watts())
 			if !answers.Scan() {
-				return 0, errors.New("--calibrate: no reading given; type what the wall meter shows after each load")
+				return 0, errors.New("--calibrate: no reading given; type what the wall meter shows at each load")
 			}
 			w, err := strconv.ParseFloat(strings.TrimRight(strings.TrimSpace(answers.Text()), " W"), 64)
 			if err == nil && w > 0 {

@@ -330,10 +330,10 @@ func TestCalibrate(t *testing.T) {
 	require.NoError(t, err)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
 	var errs strings.Builder
 	cmd.Stderr = &errs
-	asked := regexp.MustCompile(`components drew ([\d.]+) W\. What did the wall meter show, in W\? $`)
+	require.NoError(t, cmd.Start())
+	asked := regexp.MustCompile(`components draw ([\d.]+) W\. What does the wall meter show, in W\? $`)
 	var said strings.Builder
 	for buffer := make([]byte, 4096); ; {
 		n, err := out.Read(buffer)

@@ -18,35 +18,33 @@ type Point struct {
 
 // Calibrate keeps none, a quarter, half, three quarters and all of the CPUs busy, each for as long as hold says, and
 // returns what the machine drew. Where it has no power meter of its own, ask is called with what the components drew in
-// a step, and returns what the wall meter showed. settle is how long to wait at each load before it counts.
-func (m *Meter) Calibrate(ctx context.Context, settle, hold time.Duration, ask func(Point) (Power, error)) ([]Point, error) {
+// a step, while the load still is on, and returns what the wall meter shows. settle is how long to wait at each load
+// before it counts; begin is called with the number of CPUs when a step begins.
+func (m *Meter) Calibrate(ctx context.Context, settle, hold time.Duration, begin func(busy int), ask func(Point) (Power, error)) ([]Point, error) {
 	var points []Point
 	for quarter := range 5 {
-		p := Point{Busy: runtime.NumCPU() * quarter / 4}
-		if n := len(points); n > 0 && points[n-1].Busy == p.Busy { // fewer than four CPUs
+		busy := runtime.NumCPU() * quarter / 4
+		if n := len(points); n > 0 && points[n-1].Busy == busy { // fewer than four CPUs
 			continue
 		}
-		if err := m.measure(ctx, &p, settle, hold); err != nil {
+		begin(busy)
+		p, err := m.step(ctx, busy, settle, hold, ask)
+		if err != nil {
 			return points, err
-		}
-		if m.wall == nil {
-			var err error
-			if p.Wall, err = ask(p); err != nil {
-				return points, err
-			}
 		}
 		points = append(points, p)
 	}
 	return points, nil
 }
 
-// measure keeps CPUs busy and takes the mean power of the machine meanwhile.
-func (m *Meter) measure(ctx context.Context, p *Point, settle, hold time.Duration) error {
+// step keeps CPUs busy and takes the mean power of the machine meanwhile.
+func (m *Meter) step(ctx context.Context, busy int, settle, hold time.Duration, ask func(Point) (Power, error)) (Point, error) {
+	p := Point{Busy: busy}
 	ctx, stop := context.WithCancel(ctx)
 	var load sync.WaitGroup
 	defer load.Wait()
 	defer stop()
-	for range p.Busy {
+	for range busy {
 		load.Go(func() {
 			for x := 1.0; ctx.Err() == nil; {
 				for range 100_000 {
@@ -56,22 +54,25 @@ func (m *Meter) measure(ctx context.Context, p *Point, settle, hold time.Duratio
 		})
 	}
 	if err := m.sampleFor(ctx, settle); err != nil {
-		return err
+		return p, err
 	}
 	components, wall, began := m.readings()
 	if err := m.sampleFor(ctx, hold); err != nil {
-		return err
+		return p, err
 	}
 	componentsAfter, wallAfter, ended := m.readings()
 	seconds := ended.Sub(began).Seconds()
 	if seconds <= 0 || componentsAfter <= components {
-		return errors.New("the components' sensors read nothing; doctor without --calibrate says why")
+		return p, errors.New("the components' sensors read nothing; doctor without --calibrate says why")
 	}
 	p.Components = Power((componentsAfter - components).Joules() / seconds)
+	var err error
 	if m.wall != nil {
 		p.Wall = Power((wallAfter - wall).Joules() / seconds)
+	} else {
+		p.Wall, err = ask(p)
 	}
-	return nil
+	return p, err
 }
 
 // sampleFor reads the sensors as often as ever for a while, so that no counter wraps unseen.

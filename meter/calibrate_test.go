@@ -60,9 +60,12 @@ func TestCalibrate(t *testing.T) {
 	m := New(Config{Logger: slog.New(slog.DiscardHandler), Interval: 10 * time.Millisecond})
 	defer m.Close()
 	m.wall, m.cpu = nil, &rising{}
-	points, err := m.Calibrate(t.Context(), 0, 50*time.Millisecond, func(p Point) (Power, error) { return 1.25*p.Components + 30, nil })
+	var begun []int
+	begin := func(busy int) { begun = append(begun, busy) }
+	points, err := m.Calibrate(t.Context(), 0, 50*time.Millisecond, begin, func(p Point) (Power, error) { return 1.25*p.Components + 30, nil })
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, len(points), 2)
+	assert.Len(t, begun, len(points))
 	assert.Zero(t, points[0].Busy)
 	assert.Greater(t, points[len(points)-1].Components, points[0].Components)
 	l, _, largest, err := FitLine(points)
@@ -72,7 +75,7 @@ func TestCalibrate(t *testing.T) {
 	assert.InDelta(t, 0, largest, 1e-6)
 
 	m.wall = fakeWall{} // a meter of its own need not be asked for
-	points, err = m.Calibrate(t.Context(), 0, 50*time.Millisecond, nil)
+	points, err = m.Calibrate(t.Context(), 0, 50*time.Millisecond, begin, nil)
 	require.NoError(t, err)
 	l, _, _, err = FitLine(points)
 	require.NoError(t, err)
@@ -80,10 +83,10 @@ func TestCalibrate(t *testing.T) {
 	assert.InDelta(t, 10, l.Offset.Watts(), 1e-6)
 
 	m.wall = nil
-	_, err = m.Calibrate(t.Context(), 0, 20*time.Millisecond, func(Point) (Power, error) { return 0, errors.New("no more") })
+	_, err = m.Calibrate(t.Context(), 0, 20*time.Millisecond, begin, func(Point) (Power, error) { return 0, errors.New("no more") })
 	assert.ErrorContains(t, err, "no more")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = m.Calibrate(ctx, 0, time.Minute, nil)
+	_, err = m.Calibrate(ctx, 0, time.Minute, begin, nil)
 	assert.ErrorIs(t, err, context.Canceled)
 }

@@ -20,9 +20,11 @@ type metrics struct {
 var (
 	runningDesc = prometheus.NewDesc("emissions_running_sessions", "Runs that are being metered.", nil, nil)
 	energyDesc  = prometheus.NewDesc("emissions_energy_joules_total",
-		"Energy by component and owner: runs, rest (nobody's), pending (runs that are about to end).", []string{"component", "owner"}, nil)
+		"Energy by component and owner: runs, rest (nobody's).", []string{"component", "owner"}, nil)
+	// Not a counter: it goes to the runs or to the rest when it is known whose it is.
+	pendingDesc = prometheus.NewDesc("emissions_pending_energy_joules", "Energy by component used since by runs that are about to end.", []string{"component"}, nil)
 	sensorDesc = prometheus.NewDesc("emissions_sensor_energy_joules_total",
-		"Energy by component as the sensors read it; the sum over the owners.", []string{"component"}, nil)
+		"Energy by component as the sensors read it; the sum over the owners, and what is pending.", []string{"component"}, nil)
 )
 
 func newMetrics(reg prometheus.Registerer, p *Proxy) (*metrics, error) {
@@ -50,6 +52,7 @@ func newMetrics(reg prometheus.Registerer, p *Proxy) (*metrics, error) {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- runningDesc
 	ch <- energyDesc
+	ch <- pendingDesc
 	ch <- sensorDesc
 }
 
@@ -61,9 +64,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(runningDesc, prometheus.GaugeValue, float64(running))
 	t := m.proxy.cfg.Meter.Totals()
 	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
-		for owner, e := range map[string]meter.Energies{"runs": t.Runs, "rest": t.Rest, "pending": t.Pending} {
+		for owner, e := range map[string]meter.Energies{"runs": t.Runs, "rest": t.Rest} {
 			ch <- prometheus.MustNewConstMetric(energyDesc, prometheus.CounterValue, e[c].Joules(), c.String(), owner)
 		}
+		ch <- prometheus.MustNewConstMetric(pendingDesc, prometheus.GaugeValue, t.Pending[c].Joules(), c.String())
 		ch <- prometheus.MustNewConstMetric(sensorDesc, prometheus.CounterValue, t.Sensors[c].Joules(), c.String())
 	}
 }
