@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"mlflow-emissions-proxy/meter"
 	"mlflow-emissions-proxy/mlflow"
@@ -20,7 +21,11 @@ const (
 
 // phases is what a run has said about training and predicting, by its tags or by what mlflow.models.evaluate logs:
 // first the dataset, then, when the model has predicted, the number of examples.
+//
+// The fields are guarded by Proxy.mu. Who tells the session of a phase holds switching as well, and not Proxy.mu, which
+// all requests need: the meter may keep us waiting.
 type phases struct {
+	switching sync.Mutex
 	byTag     bool    // the user switches phases; nothing is guessed
 	candidate int     // number of the segment since the evaluation's dataset was logged; 0 for none
 	counted   float64 // predictions that evaluations of this session made
@@ -101,17 +106,19 @@ func (p *Proxy) tagged(r *run, t mlflow.Tag) {
 			p.drop(r.id)
 		}
 	case tagPhase:
-		p.mu.Lock()
-		defer p.mu.Unlock()
 		if phase := meter.Phase(t.Value); phase == meter.Training || phase == meter.Inference {
-			r.setPhase(phase)
+			p.setPhase(r, phase)
 		}
 	}
 }
 
 // setPhase switches by the user's word.
-func (r *run) setPhase(phase meter.Phase) {
+func (p *Proxy) setPhase(r *run, phase meter.Phase) {
+	r.switching.Lock()
+	defer r.switching.Unlock()
+	p.mu.Lock()
 	r.byTag, r.candidate = true, 0
+	p.mu.Unlock()
 	if r.session != nil {
 		r.session.Switch(phase)
 	}
@@ -132,31 +139,47 @@ func (p *Proxy) datasets(r *run, raw json.RawMessage) {
 		if training {
 			continue
 		}
+		r.switching.Lock()
+		defer r.switching.Unlock()
 		p.mu.Lock()
-		if r.session != nil && !r.byTag {
-			r.candidate = r.session.Switch(meter.Training) // until the count comes
-		}
+		byTag := r.byTag
 		p.mu.Unlock()
+		if r.session != nil && !byTag {
+			segment := r.session.Switch(meter.Training) // until the count comes
+			p.mu.Lock()
+			r.candidate = segment
+			p.mu.Unlock()
+		}
 		return
 	}
 }
 
 // metric notices the number of predictions, and metrics of the client's own under our names.
 func (p *Proxy) metric(r *run, key string, value float64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	switch {
 	case slices.Contains(ratios, key):
+		p.mu.Lock()
 		r.clients[key] = true
+		p.mu.Unlock()
 	case strings.HasSuffix(key, "example_count") && value > 0 && !math.IsInf(value, 0):
-		if r.candidate > 0 && r.session != nil {
-			r.session.Relabel(r.candidate, meter.Inference)
-			r.session.Switch(meter.Training)
-			r.candidate = 0
-			r.counted += value
-		} else if r.byTag {
-			r.counted += value
-		}
+		p.evaluated(r, value)
+	}
+}
+
+// evaluated ends what was an evaluation of so many predictions after all.
+func (p *Proxy) evaluated(r *run, count float64) {
+	r.switching.Lock()
+	defer r.switching.Unlock()
+	p.mu.Lock()
+	candidate := r.candidate
+	if candidate > 0 || r.byTag {
+		r.counted += count
+	}
+	r.candidate = 0
+	p.mu.Unlock()
+	if candidate > 0 {
+		r.session.Relabel(candidate, meter.Inference)
+		r.session.Switch(meter.Training)
 	}
 }
 

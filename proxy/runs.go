@@ -74,7 +74,7 @@ func (p *Proxy) before(x *exchange, r *http.Request) {
 			r.Header.Set(meteredHeader, p.cfg.Host)
 			p.lookUp(x)
 		default:
-			p.end(x, runID(m))
+			p.step(x, func() { p.end(x, runID(m)) })
 		}
 	case kindLogMetric, kindLogBatch:
 		if !x.ui && x.body != nil && p.watching() && x.conn.logsTo(x.body) == nil {
@@ -129,29 +129,41 @@ func (p *Proxy) after(x *exchange, res *http.Response) {
 		return
 	}
 	switch x.kind {
-	case kindCreate:
-		p.created(x, res)
-	case kindUpdate:
-		p.updated(x, res)
-	case kindDelete:
-		p.drop(x.runID())
-	case kindRestore:
-		if id := x.runID(); id != "" {
-			p.resume(x, id)
+	case kindCreate, kindUpdate:
+		body, ok := readAnswer(res)
+		switch {
+		case !ok:
+		case x.kind == kindCreate:
+			p.step(x, func() { p.created(x, body) })
+		default:
+			p.step(x, func() { p.updated(x, body) })
 		}
+	case kindDelete:
+		p.step(x, func() { p.drop(x.runID()) })
+	case kindRestore:
+		p.step(x, func() {
+			if id := x.runID(); id != "" {
+				p.resume(x, id)
+			}
+		})
 	default:
-		p.logged(x)
+		p.step(x, func() { p.logged(x) })
 	}
 }
 
 // over is called once a watched request is done, whatever came of it.
 func (p *Proxy) over(x *exchange) {
-	if x.found != nil {
-		<-x.found // the goroutine does not outlive its request
+	if x.kind != kindUpdate && x.found == nil {
+		return
 	}
-	if x.ending != nil {
-		p.settle(x, "")
-	}
+	p.step(x, func() {
+		if x.found != nil {
+			<-x.found // the goroutine does not outlive its request
+		}
+		if x.ending != nil {
+			p.settle(x, "")
+		}
+	})
 }
 
 // runID returns the run that a request is about, by whichever name MLflow's server accepts.
@@ -187,11 +199,7 @@ func isFinal(status string) bool {
 }
 
 // created begins to meter a run. All that is needed stands in the answer, so that the request need not be understood.
-func (p *Proxy) created(x *exchange, res *http.Response) {
-	body, ok := readAnswer(res)
-	if !ok {
-		return
-	}
+func (p *Proxy) created(x *exchange, body []byte) {
 	var answer struct {
 		Run struct {
 			Info runInfo `json:"info"`
@@ -225,7 +233,7 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 	p.schedule(r)
 	r.session, r.unmeasured = p.open(x, id, tags[tagParent])
 	if r.session != nil && tags[tagPhase] == string(meter.Inference) {
-		r.setPhase(meter.Inference)
+		p.setPhase(r, meter.Inference)
 	}
 	p.mu.Lock()
 	if known := p.runs[id]; known != nil { // two resumes at once: the first one meters
@@ -333,11 +341,7 @@ func (p *Proxy) end(x *exchange, id string) {
 }
 
 // updated looks at how the run stands after an update: the server's answer decides.
-func (p *Proxy) updated(x *exchange, res *http.Response) {
-	body, ok := readAnswer(res)
-	if !ok {
-		return
-	}
+func (p *Proxy) updated(x *exchange, body []byte) {
 	var answer struct {
 		Info runInfo `json:"run_info"`
 	}
