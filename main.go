@@ -246,6 +246,7 @@ const (
 	requestsTime = 4 * time.Second
 	figuresTime  = 3 * time.Second
 	childTime    = 2 * time.Second
+	sensorsTime  = 500 * time.Millisecond
 )
 
 // serve runs the proxy until ctx is done, or until work, if given, returns; work gets the tracking URI that clients use.
@@ -295,7 +296,6 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 	}
 	sensors.Unit, sensors.Interval, sensors.Logger, sensors.OnSample = f.Unit, time.Duration(f.SampleInterval), log, onSample
 	m := meter.New(sensors)
-	defer m.Close()
 	local := proxy.LocalAddresses()
 	if len(f.LocalClients) > 0 {
 		local = nil
@@ -335,7 +335,8 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 		}
 		return nil
 	})
-	group.Go(func() error { return m.Run(ctx) })
+	sampled := make(chan struct{})
+	go func() { defer close(sampled); _ = m.Run(ctx) }()
 	group.Go(func() error { return p.Run(ctx) })
 	group.Go(func() error {
 		select {
@@ -366,7 +367,13 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 			return work(ctx, &url.URL{Scheme: "http", Host: main.Addr().String()}, up.url)
 		})
 	}
-	return group.Wait()
+	err = group.Wait()
+	select {
+	case <-sampled:
+		m.Close()
+	case <-time.After(sensorsTime): // a sensor's driver hangs, which must not keep the program from ending
+	}
+	return err
 }
 
 // listen opens the ports.
