@@ -186,7 +186,8 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 		if count, source, ok := r.inferences(*now); ok && t.inferred {
 			tag(tagInferenceSource, source)
 			if source != sourceTag {
-				tag(tagInferences, strconv.FormatFloat(count, 'f', -1, 64))
+				r.told = append(r.told, formatCount(count))
+				tag(tagInferences, formatCount(count))
 			}
 			if t.inference > 0 {
 				mine(metricInferences, 10*t.inference.Grams()/count)
@@ -210,6 +211,9 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 	f.tags = append(f.tags, p.origin()...)
 	return f
 }
+
+// formatCount writes a number of predictions as in the tag emissions.inferences.
+func formatCount(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
 
 // origin says which machine and which version metered.
 func (p *Proxy) origin() []mlflow.Tag {

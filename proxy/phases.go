@@ -26,10 +26,11 @@ const (
 // all requests need: the meter may keep us waiting.
 type phases struct {
 	switching sync.Mutex
-	byTag     bool    // the user switches phases; nothing is guessed
-	candidate int     // number of the segment since the evaluation's dataset was logged; 0 for none
-	counted   float64 // predictions that evaluations of this session made
-	before    float64 // predictions that evaluations of earlier sessions made
+	byTag     bool     // the user switches phases; nothing is guessed
+	candidate int      // number of the segment since the evaluation's dataset was logged; 0 for none
+	counted   float64  // predictions that evaluations of this session made
+	before    float64  // predictions that evaluations of earlier sessions made
+	told      []string // what we wrote as emissions.inferences, if only for an update that the server then refused
 }
 
 // wordsOfInterest stand in the bodies of calls that must be understood; most others need not be.
@@ -186,7 +187,7 @@ func (p *Proxy) evaluated(r *run, count float64) {
 // inferences returns the number of predictions in the run's inference phase: what the user's tag says, else what
 // evaluations counted. A tag that we wrote ourselves is not the user's.
 func (r *run) inferences(now mlflow.Run) (count float64, source string, ok bool) {
-	ours := now.Tags[tagInferenceSource] == sourceEvaluate && now.Tags[tagInferences] == strconv.FormatFloat(r.before, 'f', -1, 64)
+	ours := now.Tags[tagInferenceSource] == sourceEvaluate && slices.Contains(r.told, now.Tags[tagInferences])
 	if !ours {
 		if n, err := strconv.ParseFloat(now.Tags[tagInferences], 64); err == nil && n > 0 && !math.IsInf(n, 0) {
 			return n, sourceTag, true
@@ -200,5 +201,6 @@ func (r *run) inferences(now mlflow.Run) (count float64, source string, ok bool)
 func (r *run) recallCount(now mlflow.Run) {
 	if now.Tags[tagInferenceSource] == sourceEvaluate {
 		r.before, _ = strconv.ParseFloat(now.Tags[tagInferences], 64)
+		r.told = append(r.told, now.Tags[tagInferences])
 	}
 }

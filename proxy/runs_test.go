@@ -559,3 +559,31 @@ func TestARunIsTakenUpAgainAfterARestart(t *testing.T) {
 	require.NoError(t, again.proxy.Restore(dir), "a damaged file stops nobody")
 	assert.FileExists(t, filepath.Join(dir, stateFile+".damaged"))
 }
+
+// What we wrote with an update that the server then refused is not the user's word when the client tries again.
+func TestACountOfOursIsNotTheUsers(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	evaluate := func(count string) {
+		b.post("log-inputs", `{"run_id":"`+id+`","datasets":[{"tags":[],"dataset":{}}]}`)
+		b.work()
+		b.post("log-metric", `{"run_id":"`+id+`","key":"example_count","value":`+count+`}`)
+	}
+	evaluate("30")
+	b.mlflow.hook = func(w http.ResponseWriter, _ *http.Request, name string, _ []byte) bool {
+		if name == "update" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		return name == "update"
+	}
+	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	assert.Equal(t, "30", b.mlflow.of(id).tags[tagInferences])
+	b.mlflow.hook = nil
+	evaluate("20")
+	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	r := b.mlflow.of(id)
+	assert.Equal(t, "50", r.tags[tagInferences])
+	assert.Equal(t, sourceEvaluate, r.tags[tagInferenceSource])
+	assert.InEpsilon(t, 10*r.metrics[metricInference]/50, r.metrics[metricInferences], 1e-9)
+}

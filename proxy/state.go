@@ -92,7 +92,7 @@ func (p *Proxy) Restore(dir string) error {
 		r := newRun(old.ID)
 		r.session = s
 		r.base = totals{energy: old.Energy, duration: old.Duration, training: old.Training, inference: old.Inference, low: old.Low, high: old.High, inferred: old.Inferred}
-		r.before = old.Count
+		r.before, r.told = old.Count, []string{formatCount(old.Count)}
 		r.partial = fmt.Sprintf("the proxy was down for %.0f s", time.Since(k.Stopped).Seconds())
 		for key, v := range old.Ours {
 			r.ours[key] = v
