@@ -103,7 +103,7 @@ func (p *Proxy) logged(x *exchange) {
 func (p *Proxy) tagged(r *run, t mlflow.Tag) {
 	switch t.Key {
 	case tagSkip:
-		if t.Value == "true" {
+		if isTrue(t.Value) {
 			p.drop(r.id)
 		}
 	case tagPhase:
@@ -112,6 +112,9 @@ func (p *Proxy) tagged(r *run, t mlflow.Tag) {
 		}
 	}
 }
+
+// isTrue reads a tag's value: what Python writes for True is "True".
+func isTrue(value string) bool { return strings.EqualFold(value, "true") }
 
 // setPhase switches by the user's word.
 func (p *Proxy) setPhase(r *run, phase meter.Phase) {

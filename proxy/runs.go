@@ -220,7 +220,7 @@ func (p *Proxy) created(x *exchange, body []byte) {
 
 // begin starts a run's session, or notes why it cannot be measured.
 func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base totals) *run {
-	if x.foreign || tags[tagSkip] == "true" {
+	if x.foreign || isTrue(tags[tagSkip]) {
 		return nil
 	}
 	r := newRun(id)
