@@ -26,11 +26,11 @@ const (
 // all requests need: the meter may keep us waiting.
 type phases struct {
 	switching sync.Mutex
-	byTag     bool     // the user switches phases; nothing is guessed
-	candidate int      // number of the segment since the evaluation's dataset was logged; 0 for none
-	counted   float64  // predictions that evaluations of this session made
-	before    float64  // predictions that evaluations of earlier sessions made
-	told      []string // what we wrote as emissions.inferences, if only for an update that the server then refused
+	byTag     meter.Phase // what the user switched to last; then nothing is guessed
+	candidate int         // number of the segment since the evaluation's dataset was logged; 0 for none
+	counted   float64     // predictions that evaluations of this session made
+	before    float64     // predictions that evaluations of earlier sessions made
+	told      []string    // what we wrote as emissions.inferences, if only for an update that the server then refused
 }
 
 // wordsOfInterest stand in the bodies of calls that must be understood; most others need not be.
@@ -121,7 +121,7 @@ func (p *Proxy) setPhase(r *run, phase meter.Phase) {
 	r.switching.Lock()
 	defer r.switching.Unlock()
 	p.mu.Lock()
-	r.byTag, r.candidate = true, 0
+	r.byTag, r.candidate = phase, 0
 	p.mu.Unlock()
 	if r.session != nil {
 		r.session.Switch(phase)
@@ -148,7 +148,7 @@ func (p *Proxy) datasets(r *run, raw json.RawMessage) {
 		p.mu.Lock()
 		byTag := r.byTag
 		p.mu.Unlock()
-		if r.session != nil && !byTag {
+		if r.session != nil && byTag == "" {
 			segment := r.session.Switch(meter.Training) // until the count comes
 			p.mu.Lock()
 			r.candidate = segment
@@ -176,7 +176,7 @@ func (p *Proxy) evaluated(r *run, count float64) {
 	defer r.switching.Unlock()
 	p.mu.Lock()
 	candidate := r.candidate
-	if candidate > 0 || r.byTag {
+	if candidate > 0 || r.byTag != "" {
 		r.counted += count
 	}
 	r.candidate = 0

@@ -18,8 +18,9 @@ const meteredHeader = "X-Mlflow-Emissions-Metered"
 
 // run is an MLflow run that began through this proxy and has not ended.
 type run struct {
-	id   string
-	over atomic.Bool // it ended, or was dropped
+	id     string
+	parent string      // the run that it is nested in
+	over   atomic.Bool // it ended, or was dropped
 
 	// write is held while figures are worked out and written, so that a run has one writer at a time.
 	write slotLock
@@ -224,14 +225,14 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 		return nil
 	}
 	r := newRun(id)
-	r.base, r.caller = base, x.caller
+	r.parent, r.base, r.caller = tags[tagParent], base, x.caller
 	for _, key := range strings.Split(tags[tagClientMetrics], ", ") {
 		if slices.Contains(ratios, key) {
 			r.clients[key] = true
 		}
 	}
 	p.schedule(r)
-	r.session, r.unmeasured = p.open(x, id, tags[tagParent])
+	r.session, r.unmeasured = p.open(x, id, r.parent)
 	if r.session != nil && tags[tagPhase] == string(meter.Inference) {
 		p.setPhase(r, meter.Inference)
 	}

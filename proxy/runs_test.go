@@ -589,3 +589,28 @@ func TestACountOfOursIsNotTheUsers(t *testing.T) {
 	assert.Equal(t, sourceEvaluate, r.tags[tagInferenceSource])
 	assert.InEpsilon(t, 10*r.metrics[metricInference]/50, r.metrics[metricInferences], 1e-9)
 }
+
+// A run goes on inside its parent and in its phase when the proxy is started anew.
+func TestNestingAndPhaseOutliveARestart(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	parent := b.create("")
+	for range 8 { // in whatever order they are kept
+		b.create(`{"key":"mlflow.parentRunId","value":"` + parent + `"}`)
+	}
+	b.post("set-tag", `{"run_id":"`+parent+`","key":"emissions.phase","value":"inference"}`)
+	dir := t.TempDir()
+	b.proxy.Drain(t.Context())
+	require.NoError(t, b.proxy.Keep(dir))
+	first := b.mlflow.of(parent).metrics
+
+	again := newBench(t, func(c *Config) { c.Upstream, _ = url.Parse(b.mlflow.server.URL) })
+	require.NoError(t, again.proxy.Restore(dir))
+	again.work()
+	again.post("update", `{"run_id":"`+parent+`","status":"FINISHED"}`)
+	second := b.mlflow.of(parent).metrics
+	all := again.meter.Totals().Runs.Total() // a parent has all of its children's
+	assert.Greater(t, second[metricEnergy]-first[metricEnergy], 0.9*all.KWh())
+	assert.InDelta(t, first[metricTraining], second[metricTraining], 1e-12)
+	assert.Greater(t, second[metricInference], first[metricInference])
+}
