@@ -43,6 +43,15 @@ const (
 	tagParent          = "mlflow.parentRunId"
 )
 
+// Values of the tag emissions.status begin so; what is partial goes on with the reasons, and of a resumed run with
+// which part of it they are about.
+const (
+	statusMeasured = "measured"
+	statusPartial  = "partial: "
+	beforeResumed  = "before it was resumed: "
+	sinceResumed   = "since it was resumed: "
+)
+
 // ratios are the metrics that a client may log under the same name; its own are kept.
 var ratios = []string{metricEmissions, metricAccuracy, metricInferences}
 
@@ -246,7 +255,7 @@ func (r *run) status(record meter.Record) string {
 		partly = append(partly, r.partial)
 	}
 	if len(partly) == 0 {
-		return "measured"
+		return statusMeasured
 	}
-	return "partial: " + strings.Join(partly, "; ")
+	return statusPartial + strings.Join(partly, "; ")
 }

@@ -233,6 +233,9 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 	}
 	p.schedule(r)
 	r.session, r.unmeasured = p.open(x, id, r.parent)
+	if r.session == nil && base.duration > 0 {
+		r.unmeasured = statusPartial + sinceResumed + r.unmeasured
+	}
 	if r.session != nil && tags[tagPhase] == string(meter.Inference) {
 		p.setPhase(r, meter.Inference)
 	}

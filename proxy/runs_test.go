@@ -614,3 +614,39 @@ func TestNestingAndPhaseOutliveARestart(t *testing.T) {
 	assert.InDelta(t, first[metricTraining], second[metricTraining], 1e-12)
 	assert.Greater(t, second[metricInference], first[metricInference])
 }
+
+// What was not measured of a run's earlier sessions is not measured by a later one.
+func TestAResumedRunStaysPartial(t *testing.T) {
+	t.Parallel()
+	elsewhere := func(c *Config) { c.LocalClients = []netip.Prefix{netip.MustParsePrefix("10.9.9.9/32")} }
+	for _, c := range []struct {
+		name          string
+		first, second func(*Config)
+		drain         bool
+		want          string
+	}{
+		{"stopped in the middle", nil, nil, true, "partial: before it was resumed: the proxy was stopped while the run went on"},
+		{"began elsewhere", elsewhere, nil, false, "partial: before it was resumed: unmeasured: the client 127.0.0.1 is on another machine; run a proxy there, or add its address to --local-clients if it is this one"},
+		{"went on elsewhere", nil, elsewhere, false, "partial: since it was resumed: unmeasured: the client 127.0.0.1 is on another machine; run a proxy there, or add its address to --local-clients if it is this one"},
+		{"measured", nil, nil, false, "measured"},
+	} {
+		b := newBench(t, c.first)
+		id := b.create("")
+		if c.drain {
+			b.proxy.Drain(t.Context())
+		} else {
+			b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+		}
+		again := newBench(t, func(to *Config) {
+			to.Upstream, _ = url.Parse(b.mlflow.server.URL)
+			if c.second != nil {
+				c.second(to)
+			}
+		})
+		for range 2 {
+			again.post("update", `{"run_id":"`+id+`","status":"RUNNING","end_time":1}`)
+			again.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+			assert.Equal(t, c.want, b.mlflow.of(id).tags[tagStatus], c.name)
+		}
+	}
+}

@@ -136,4 +136,10 @@ func (r *run) recall(now mlflow.Run) {
 		}
 	}
 	r.recallCount(now)
+	if was := now.Tags[tagStatus]; was != "" && was != statusMeasured && r.partial == "" {
+		r.partial = strings.TrimPrefix(was, statusPartial)
+		if !strings.HasPrefix(r.partial, beforeResumed) && !strings.HasPrefix(r.partial, sinceResumed) {
+			r.partial = beforeResumed + r.partial
+		}
+	}
 }
