@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -129,13 +130,24 @@ func earlier(r mlflow.Run) totals {
 	}
 	t.duration = time.Duration(value(metricDuration) * float64(time.Second))
 	_, t.inferred = r.Metrics[metricInference]
-	if t.inferred {
+	switch {
+	case t.inferred:
 		t.training, t.inference = carbon.Mass(value(metricTraining)), carbon.Mass(value(metricInference))
-	} else {
+	case slices.Contains(clientsMetrics(r.Tags), metricEmissions):
+		// What stands under this name is not ours: it follows from the energy, by the intensity of that time.
+		intensity, _ := strconv.ParseFloat(r.Tags[tagIntensity], 64)
+		pue, _ := strconv.ParseFloat(r.Tags[tagPUE], 64)
+		t.training = carbon.Intensity(intensity).Emitted(pue * t.energy.Total().KWh())
+	default:
 		t.training = carbon.Mass(value(metricEmissions))
 	}
 	t.low, t.high = carbon.Mass(value(metricLow)), carbon.Mass(value(metricHigh))
 	return t
+}
+
+// clientsMetrics reads the tag that names which of our metrics are the client's own.
+func clientsMetrics(tags map[string]string) []string {
+	return strings.Split(tags[tagClientMetrics], ", ")
 }
 
 // figures is all that is written into a run at one moment.

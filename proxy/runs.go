@@ -226,7 +226,7 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 	}
 	r := newRun(id)
 	r.parent, r.base, r.caller = tags[tagParent], base, x.caller
-	for _, key := range strings.Split(tags[tagClientMetrics], ", ") {
+	for _, key := range clientsMetrics(tags) {
 		if slices.Contains(ratios, key) {
 			r.clients[key] = true
 		}

@@ -650,3 +650,19 @@ func TestAResumedRunStaysPartial(t *testing.T) {
 		}
 	}
 }
+
+// A client's own emissions_g is no measure of ours: what the run emitted before it was resumed follows from its energy.
+func TestAResumedRunDoesNotCountTheClientsMetric(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.post("log-metric", `{"run_id":"`+id+`","key":"emissions_g","value":42}`)
+	b.post("log-metric", `{"run_id":"`+id+`","key":"test_accuracy","value":0.5}`)
+	for _, status := range []string{"FINISHED", "RUNNING", "FINISHED"} {
+		b.work()
+		b.post("update", `{"run_id":"`+id+`","status":"`+status+`","end_time":1}`)
+	}
+	r := b.mlflow.of(id)
+	assert.Equal(t, 42.0, r.metrics[metricEmissions])
+	assert.InEpsilon(t, 50/(r.metrics[metricEnergy]*400), r.metrics[metricAccuracy], 1e-9)
+}
