@@ -133,8 +133,8 @@ func (p *Proxy) complete(r *run, caller mlflow.Caller) {
 	r.noticeClients(now)
 	kept := r.isClients(metricAccuracy)
 	p.mu.Unlock()
-	p.finished.Delete(r.id)
 	if kept {
+		p.finished.Delete(r.id)
 		return
 	}
 	batch, err := mlflow.Batch(r.id, []mlflow.Metric{{
@@ -147,7 +147,11 @@ func (p *Proxy) complete(r *run, caller mlflow.Caller) {
 	p.count(err)
 	if err != nil {
 		p.log.Warn("late accuracy could not be written", "run", r.id, "error", err)
+		if !refused(err) {
+			return // the run's next metric tries again
+		}
 	}
+	p.finished.Delete(r.id)
 }
 
 // slotLock is a mutex that can be waited for with a deadline.

@@ -666,3 +666,29 @@ func TestAResumedRunDoesNotCountTheClientsMetric(t *testing.T) {
 	assert.Equal(t, 42.0, r.metrics[metricEmissions])
 	assert.InEpsilon(t, 50/(r.metrics[metricEnergy]*400), r.metrics[metricAccuracy], 1e-9)
 }
+
+// A ratio that could not be written is tried again with the next metric.
+func TestALateAccuracyOutlivesAFailure(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	failed := make(chan struct{})
+	var once sync.Once
+	b.mlflow.mu.Lock()
+	b.mlflow.hook = func(w http.ResponseWriter, _ *http.Request, name string, _ []byte) (handled bool) {
+		if name == "log-batch" {
+			once.Do(func() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				close(failed)
+				handled = true
+			})
+		}
+		return handled
+	}
+	b.mlflow.mu.Unlock()
+	b.post("log-metric", `{"run_id":"`+id+`","key":"test_accuracy","value":0.5}`)
+	<-failed
+	b.post("log-metric", `{"run_id":"`+id+`","key":"test_loss","value":0.5}`)
+	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics[metricAccuracy] > 0 }, 10*time.Second, 10*time.Millisecond)
+}
