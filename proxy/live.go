@@ -111,7 +111,7 @@ func (p *Proxy) NotReady() { p.drain() }
 
 // complete adds the ratio to a finished run whose accuracy came late. What it emitted for training stands in the run.
 func (p *Proxy) complete(r *run, caller mlflow.Caller) {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), orphanTimeout) // nobody waits for it
 	defer cancel()
 	if r.write.lock(ctx) != nil {
 		return

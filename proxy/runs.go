@@ -35,6 +35,7 @@ type run struct {
 	done       bool           // the figures for these updates were written, or kept for a later try
 	pending    []byte         // the batch that could not be written
 	final      meter.Record   // what the figures were worked out from
+	unread     bool           // without the run's own metrics, which could not be read in time
 	nextLog    time.Time      // when emissions_g is to be logged next
 	cancelLive context.CancelFunc
 	ours       map[string][]float64 // what we wrote last under the names of ratios
@@ -396,7 +397,7 @@ func (p *Proxy) close(r *run, status string) {
 		delete(p.runs, r.id)
 		r.over.Store(true)
 	}
-	batch, caller, done := r.pending, r.caller, r.done
+	batch, caller, done, unread := r.pending, r.caller, r.done, r.unread
 	_, hasRatio := r.ours[metricAccuracy]
 	p.mu.Unlock()
 	if !open {
@@ -423,6 +424,9 @@ func (p *Proxy) close(r *run, status string) {
 	}
 	if !hasRatio && r.session != nil {
 		p.finished.SetDefault(r.id, r)
+		if unread {
+			p.background(func() { p.complete(r, caller) })
+		}
 	}
 	p.log.Info("run ended", "run", r.id, "status", status)
 }

@@ -692,3 +692,22 @@ func TestALateAccuracyOutlivesAFailure(t *testing.T) {
 	b.post("log-metric", `{"run_id":"`+id+`","key":"test_loss","value":0.5}`)
 	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics[metricAccuracy] > 0 }, 10*time.Second, 10*time.Millisecond)
 }
+
+// A server too slow to be read before the update is passed on is read after it: the accuracy was there all along.
+func TestAccuracyOfASlowServer(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.post("log-metric", `{"run_id":"`+id+`","key":"test_accuracy","value":0.5}`)
+	var once sync.Once
+	b.mlflow.mu.Lock()
+	b.mlflow.hook = func(_ http.ResponseWriter, r *http.Request, name string, _ []byte) bool {
+		if name == "get" {
+			once.Do(func() { <-r.Context().Done() })
+		}
+		return false
+	}
+	b.mlflow.mu.Unlock()
+	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics[metricAccuracy] > 0 }, 10*time.Second, 10*time.Millisecond)
+}

@@ -53,7 +53,7 @@ func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte
 	if now != nil {
 		r.noticeClients(run)
 	}
-	r.final = record
+	r.final, r.unread = record, now == nil
 	f := p.figuresOf(r, record, now, at)
 	for k, v := range f.values {
 		r.wrote(k, v)
