@@ -378,6 +378,9 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 
 // listen opens the ports.
 func (f listenFlags) listen() (main, admin net.Listener, err error) {
+	if f.Listen == "" { // which net.Listen takes for any port of all networks
+		return nil, nil, usageError{errors.New(`--listen: "" is not HOST:PORT, for example 127.0.0.1:5001`)}
+	}
 	if main, err = net.Listen("tcp", string(f.Listen)); err != nil {
 		return nil, nil, fmt.Errorf("--listen %s: %w; choose another port, or stop what uses it", f.Listen, err)
 	}
@@ -559,6 +562,9 @@ type healthcheckCmd struct {
 
 // Run is the command healthcheck.
 func (c *healthcheckCmd) Run(streams) error {
+	if c.AdminListen == "" {
+		return usageError{errors.New(`--admin-listen: "" is no listener to ask; give its HOST:PORT, for example 127.0.0.1:5002`)}
+	}
 	client := &http.Client{Timeout: 5 * time.Second}
 	res, err := client.Get("http://" + string(c.AdminListen) + "/readyz")
 	if err != nil {

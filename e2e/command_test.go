@@ -47,6 +47,8 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"--pue", "NaN"}, []string{"--pue", "at least 1"}},
 		{[]string{"--upstream", "ftp://x"}, []string{"--upstream", "ftp://x", "http"}},
 		{[]string{"--upstream", "127.0.0.1:5000"}, []string{"--upstream", "127.0.0.1:5000", "http"}},
+		{[]string{"--listen", ""}, []string{"--listen", "HOST:PORT"}}, // not any port of all networks
+		{[]string{"healthcheck", "--admin-listen", ""}, []string{"--admin-listen", "HOST:PORT"}},
 		{[]string{"--listen", "nowhere"}, []string{"--listen", "nowhere", "HOST:PORT"}},
 		{[]string{"--sample-interval", "soon"}, []string{"--sample-interval", "soon", "1s"}},
 		{[]string{"--log-interval", "-1s"}, []string{"--log-interval", "-1s", "30s"}},
