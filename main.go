@@ -565,7 +565,8 @@ func (c *healthcheckCmd) Run(streams) error {
 	if c.AdminListen == "" {
 		return usageError{errors.New(`--admin-listen: "" is no listener to ask; give its HOST:PORT, for example 127.0.0.1:5002`)}
 	}
-	client := &http.Client{Timeout: 5 * time.Second}
+	// Not by HTTP_PROXY, which is for the way out: 0.0.0.0 or a name is this machine, too.
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{}}
 	res, err := client.Get("http://" + string(c.AdminListen) + "/readyz")
 	if err != nil {
 		return fmt.Errorf("not ready: %w", err)

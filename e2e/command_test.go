@@ -181,6 +181,11 @@ func TestHealthcheckAndAdmin(t *testing.T) {
 	}
 	code, _, errs := command(t, nil, "healthcheck", "--admin-listen", strings.TrimPrefix(p.admin, "http://"))
 	assert.Zero(t, code, errs)
+	// As in a container that listens on all addresses, in a network that has a proxy for the way out.
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(p.admin, "http://"))
+	require.NoError(t, err)
+	code, _, errs = command(t, []string{"HTTP_PROXY=http://127.0.0.1:1", "NO_PROXY="}, "healthcheck", "--admin-listen", "0.0.0.0:"+port)
+	assert.Zero(t, code, errs)
 	code, _, errs = command(t, nil, "healthcheck", "--admin-listen", "127.0.0.1:1")
 	assert.Equal(t, 1, code)
 	assert.Contains(t, errs, "not ready")
@@ -309,11 +314,11 @@ func processesIn(t *testing.T, dir string) []string {
 	return found
 }
 
-// The environment is there by now, so the demo works without a network.
+// The environment is there by now, so the demo works without a network, and its client does not go out by a proxy.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	setup(t)
-	offline := []string{"HTTP_PROXY=http://127.0.0.1:1", "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=127.0.0.1,localhost", "PIP_NO_INDEX=1"}
+	offline := []string{"HTTP_PROXY=http://127.0.0.1:1", "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=", "no_proxy=", "PIP_NO_INDEX=1"}
 	code, out, errs := command(t, offline, "demo", "--exit", "--listen", "127.0.0.1:0", "--admin-listen", "", "--state-dir", t.TempDir(), "--location", "BE")
 	require.Zero(t, code, "%s\n%s", out, errs)
 	for _, name := range []string{"logistic-regression", "random-forest", "neural-network"} {
