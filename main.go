@@ -214,6 +214,10 @@ func (f proxyFlags) stateDir() (string, error) {
 
 // Run is the command serve.
 func (c *serveCmd) Run(s streams) error {
+	// Found here and not by UnmarshalText, since a value that that refuses is shown as it is.
+	if u := (*url.URL)(c.Upstream); u != nil && u.User != nil {
+		return usageError{fmt.Errorf("--upstream: %s has a user in it; leave it out: credentials are the clients', and are passed on", u.Redacted())}
+	}
 	ctx, stop := signals(context.Background(), s.err)
 	defer stop()
 	return c.serve(ctx, c.logger(s.err), upstream{url: (*url.URL)(c.Upstream), host: c.UpstreamHost}, nil)
@@ -603,8 +607,8 @@ func (a *address) UnmarshalText(text []byte) error {
 
 func (u *baseURL) UnmarshalText(text []byte) error {
 	parsed, err := url.Parse(string(text))
-	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" || parsed.RawQuery != "" || parsed.Fragment != "" || parsed.User != nil {
-		return fmt.Errorf("%q is not a base URL: http or https, a host, and a path prefix if the server has one, for example http://127.0.0.1:5000", (&url.URL{Path: string(text)}).Path)
+	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" || parsed.RawQuery != "" || parsed.Fragment != "" {
+		return fmt.Errorf("%q is not a base URL: http or https, a host, and a path prefix if the server has one, for example http://127.0.0.1:5000", text)
 	}
 	*u = baseURL(*parsed)
 	return nil

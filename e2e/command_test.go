@@ -74,6 +74,19 @@ func TestBadFlags(t *testing.T) {
 	assert.Contains(t, errs, "--pue")
 }
 
+// A password in the upstream's URL is refused, and the refusal does not show it.
+func TestAPasswordIsNotShown(t *testing.T) {
+	t.Parallel()
+	const upstream = "http://me:secret@127.0.0.1:5000"
+	for _, c := range [][]string{{"serve", "--upstream", upstream}, {"serve"}} {
+		code, out, errs := command(t, []string{"EMISSIONS_UPSTREAM=" + upstream}, c...)
+		assert.Equal(t, 2, code)
+		assert.Contains(t, errs, "--upstream: ")
+		assert.Contains(t, errs, "127.0.0.1:5000")
+		assert.NotContains(t, out+errs, "secret")
+	}
+}
+
 func TestFaultsAtTheStart(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
