@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"log/slog"
 	"net"
 	"net/http"
@@ -168,6 +169,9 @@ func (f *forwarder) location(location, scheme, host string) string {
 			return location
 		}
 		return path + query
+	}
+	if host == "" { // HTTP/1.0: the client did not say how it calls us
+		return cmp.Or(path, "/") + query
 	}
 	return scheme + "://" + host + path + query
 }
