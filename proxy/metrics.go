@@ -56,7 +56,12 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect is prometheus.Collector's. All energies are of the same reading, so that they add up.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.proxy.mu.Lock()
-	running := len(m.proxy.runs)
+	running := 0
+	for _, r := range m.proxy.runs {
+		if r.session != nil {
+			running++
+		}
+	}
 	m.proxy.mu.Unlock()
 	ch <- prometheus.MustNewConstMetric(runningDesc, prometheus.GaugeValue, float64(running))
 	t := m.proxy.cfg.Meter.Totals()

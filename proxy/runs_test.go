@@ -711,3 +711,21 @@ func TestAccuracyOfASlowServer(t *testing.T) {
 	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
 	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics[metricAccuracy] > 0 }, 10*time.Second, 10*time.Millisecond)
 }
+
+// Only runs that are metered are sessions.
+func TestUnmeasuredRunsAreNoSessions(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	b := newBench(t, func(c *Config) { c.LocalClients = nil })
+	require.NoError(t, reg.Register(b.proxy.metrics))
+	b.create("")
+	found, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range found {
+		if f.GetName() == "emissions_running_sessions" {
+			assert.Zero(t, f.GetMetric()[0].GetGauge().GetValue())
+			return
+		}
+	}
+	t.Fatal("no such metric")
+}
