@@ -68,11 +68,8 @@ func (p *Proxy) logged(x *exchange) {
 	p.mu.Lock()
 	r.caller = x.caller
 	p.mu.Unlock()
-	if joins && r.session != nil {
-		if process, err := p.peer(x); err == nil {
-			r.session.Join(process)
-			x.conn.joined.Store(r)
-		}
+	if joins {
+		p.join(x, r)
 	}
 	if !interesting {
 		return

@@ -288,7 +288,10 @@ func (p *Proxy) open(x *exchange, id, parent string) (*meter.Session, string) {
 
 // resume begins a new session of a run that had ended; its totals go on from what it had.
 func (p *Proxy) resume(x *exchange, id string) {
-	if p.find(id) != nil {
+	if r := p.find(id); r != nil { // for the server, too, it never ended: another process goes on with it
+		if x.found != nil && !x.ui {
+			p.join(x, r)
+		}
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
@@ -310,6 +313,17 @@ func (p *Proxy) resume(x *exchange, id string) {
 		r.partial = "the run was resumed and what it had before could not be read"
 	}
 	r.recall(now)
+}
+
+// join makes the client's process one of a run's.
+func (p *Proxy) join(x *exchange, r *run) {
+	if r.session == nil {
+		return
+	}
+	if process, err := p.peer(x); err == nil {
+		r.session.Join(process)
+		x.conn.joined.Store(r)
+	}
 }
 
 func (p *Proxy) find(id string) *run {
