@@ -140,6 +140,9 @@ func earlier(r mlflow.Run) totals {
 		t.training = carbon.Intensity(intensity).Emitted(pue * t.energy.Total().KWh())
 	default:
 		t.training = carbon.Mass(value(metricEmissions))
+		// A crash leaves only the curve, whose step is the time metered. To go on before its end would be to stay unseen:
+		// MLflow shows the value of the largest step.
+		t.duration = max(t.duration, time.Duration(r.Metrics[metricEmissions].Step)*time.Second)
 	}
 	t.low, t.high = carbon.Mass(value(metricLow)), carbon.Mass(value(metricHigh))
 	return t

@@ -58,7 +58,7 @@ func (p *Proxy) logLive(ctx context.Context, r *run) {
 	}
 	t := r.base.plus(p.reckon(r.session.Record()))
 	m := mlflow.Metric{Key: metricEmissions, Value: t.emissions().Grams(), Timestamp: time.Now().UnixMilli(), Step: int64(t.duration.Seconds())}
-	batch, err := mlflow.Batch(r.id, []mlflow.Metric{m}, nil)
+	batch, err := mlflow.Batch(r.id, []mlflow.Metric{m}, p.origin()) // which says, even after a crash, that it is ours
 	if err != nil {
 		return
 	}

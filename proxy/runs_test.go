@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -728,4 +729,40 @@ func TestUnmeasuredRunsAreNoSessions(t *testing.T) {
 		}
 	}
 	t.Fatal("no such metric")
+}
+
+// After a crash only the curve is there. It is ours and not the client's, and the run goes on from where it ends.
+func TestARunIsResumedAfterACrash(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(c *Config) { c.LogInterval = 50 * time.Millisecond })
+	live, crash := context.WithCancel(t.Context())
+	go func() { _ = b.proxy.Run(live) }()
+	id := b.create("")
+	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics[metricEmissions] > 0 }, 10*time.Second, 10*time.Millisecond)
+	crash()
+	again := newBench(t, func(c *Config) { c.Upstream, _ = url.Parse(b.mlflow.server.URL) })
+	b.mlflow.mu.Lock()
+	var once sync.Once
+	b.mlflow.hook = func(w http.ResponseWriter, _ *http.Request, name string, _ []byte) (handled bool) {
+		if name == "get" {
+			once.Do(func() {
+				handled = true
+				_, _ = w.Write([]byte(`{"run":{"info":{"run_id":"` + id + `","status":"RUNNING"},"data":{"metrics":[{"key":"emissions_g","value":3,"step":500}],"tags":[{"key":"emissions.version","value":"` +
+					b.mlflow.of(id).tags[tagVersion] + `"}]}}}`))
+			})
+		}
+		return handled
+	}
+	b.mlflow.runs[id].metrics[metricEmissions] = 3
+	b.mlflow.mu.Unlock()
+	again.post("update", `{"run_id":"`+id+`","status":"RUNNING","end_time":1}`)
+	again.work()
+	again.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	r := b.mlflow.of(id)
+	assert.NotContains(t, r.tags, tagClientMetrics)
+	assert.Greater(t, r.metrics[metricEmissions], 3.0)
+	assert.Equal(t, "partial: before it was resumed: the proxy ended while the run went on", r.tags[tagStatus])
+	var last struct{ Metrics []struct{ Step int } }
+	require.NoError(t, json.Unmarshal(r.batches[len(r.batches)-1], &last))
+	assert.GreaterOrEqual(t, last.Metrics[0].Step, 500, "or MLflow would go on to show the curve's last value")
 }

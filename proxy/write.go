@@ -136,6 +136,9 @@ func (r *run) recall(now mlflow.Run) {
 		}
 	}
 	r.recallCount(now)
+	if now.Tags[tagVersion] != "" && now.Tags[tagStatus] == "" && r.partial == "" {
+		r.partial = beforeResumed + "the proxy ended while the run went on"
+	}
 	if was := now.Tags[tagStatus]; was != "" && was != statusMeasured && r.partial == "" {
 		r.partial = strings.TrimPrefix(was, statusPartial)
 		if !strings.HasPrefix(r.partial, beforeResumed) && !strings.HasPrefix(r.partial, sinceResumed) {
