@@ -69,7 +69,11 @@ func (p *Proxy) logLive(ctx context.Context, r *run) {
 	p.count(err)
 	if err != nil {
 		p.log.Debug("live figure could not be logged", "run", r.id, "error", err)
+		return
 	}
+	p.mu.Lock()
+	r.ours[m.Key] = []float64{m.Value} // by its step it is what the server shows from now on
+	p.mu.Unlock()
 }
 
 // Drain says not ready from now on, logs what the runs that go on have used so far, and waits for all that is still

@@ -38,7 +38,7 @@ type run struct {
 	unread     bool           // without the run's own metrics, which could not be read in time
 	nextLog    time.Time      // when emissions_g is to be logged next
 	cancelLive context.CancelFunc
-	ours       map[string][]float64 // what we wrote last under the names of ratios
+	ours       map[string][]float64 // what we wrote under the names of ratios, since what is known to be there
 	clients    map[string]bool      // names of ratios under which the client logs metrics of its own
 	phases
 }

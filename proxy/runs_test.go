@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -765,4 +766,37 @@ func TestARunIsResumedAfterACrash(t *testing.T) {
 	var last struct{ Metrics []struct{ Step int } }
 	require.NoError(t, json.Unmarshal(r.batches[len(r.batches)-1], &last))
 	assert.GreaterOrEqual(t, last.Metrics[0].Step, 500, "or MLflow would go on to show the curve's last value")
+}
+
+// A server that takes nothing for some minutes, or a token that expires meanwhile, leaves an old value of ours in the
+// run: it is not the client's own.
+func TestTheLiveCurveAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(c *Config) { c.LogInterval = 20 * time.Millisecond })
+	var refused, first atomic.Int32
+	b.mlflow.hook = func(w http.ResponseWriter, _ *http.Request, name string, _ []byte) bool {
+		if name != "log-batch" || first.Add(1) == 1 {
+			return false
+		}
+		refused.Add(1)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	}
+	id := b.create("")
+	live, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = b.proxy.Run(live) }()
+	require.Eventually(t, func() bool { return refused.Load() > 5 }, 10*time.Second, 10*time.Millisecond)
+	stop()
+	<-ended
+	b.proxy.writers.Wait()
+	b.mlflow.mu.Lock()
+	b.mlflow.hook = nil
+	b.mlflow.mu.Unlock()
+	old := b.mlflow.of(id).metrics[metricEmissions]
+	b.work()
+	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	r := b.mlflow.of(id)
+	assert.NotContains(t, r.tags, tagClientMetrics)
+	assert.Greater(t, r.metrics[metricEmissions], old)
 }
