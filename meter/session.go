@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"sync/atomic"
 	"time"
 )
 
@@ -124,11 +125,11 @@ func (r Record) clone() Record {
 type Session struct {
 	meter   *Meter
 	id      string
-	parent  *Session // the open session that this one is nested in
-	opener  Process
-	above   []Process // the opener's ancestors, nearest first, who may stand in for it
-	cgroup  string    // the control group that is the session's; empty for process trees
-	orphan  bool      // the opener ended
+	parent  *Session                // the open session that this one is nested in
+	opener  atomic.Pointer[Process] // whose tree it is: of the process that opened it, or of who took its place; nil with ScopeMachine
+	above   []Process               // the opener's ancestors, nearest first, who may stand in for it
+	cgroup  string                  // the control group that is the session's; empty for process trees
+	orphan  bool                    // the opener ended
 	record  Record
 	held    *Record  // while stopped: what came after the stop, which counts only if the session goes on
 	pending Energies // what came after the stop and is counted neither as a run's nor as the rest yet
@@ -146,9 +147,14 @@ func (s *Session) current() *Record {
 // Scope returns whose energy the session is.
 func (s *Session) Scope() Scope { return s.record.Scope }
 
-// Opener returns the process whose tree the session is: the one that opened it, or its launcher; the zero Process with
-// ScopeMachine.
-func (s *Session) Opener() Process { return s.opener }
+// Opener returns the process whose tree the session is: the one that opened it, its launcher, or, once that ended, the
+// ancestor in its place; the zero Process with ScopeMachine. It waits for no sensor.
+func (s *Session) Opener() Process {
+	if p := s.opener.Load(); p != nil {
+		return *p
+	}
+	return Process{}
+}
 
 // Record returns what the session has metered so far, up to now; after Stop, up to the stop.
 func (s *Session) Record() Record {

@@ -28,7 +28,7 @@ func (m *Meter) claim(s *Session, p Process) bool {
 	} else if l, ok := m.launcher(p); ok {
 		s.record.Unit, p = UnitLauncher, l
 	}
-	s.opener = p
+	s.opener.Store(&p)
 	s.above = m.trees.ancestors(p.PID)
 	if !m.trees.attach(s, p) && !m.replace(s) {
 		return false
@@ -50,6 +50,7 @@ func (m *Meter) replace(s *Session) bool {
 	s.orphan = true
 	for _, a := range s.above {
 		if m.trees.alive(a) && m.trees.attach(s, a) {
+			s.opener.Store(&a)
 			return true
 		}
 	}
@@ -88,7 +89,7 @@ func (m *Meter) follow(forks uint64) {
 		if s.record.Scope != ScopeProcess || s.orphan {
 			continue
 		}
-		if p := m.trees.tracked[s.opener.PID]; p == nil || p.start != s.opener.Start {
+		if p := m.trees.tracked[s.Opener().PID]; p == nil || p.start != s.Opener().Start {
 			m.replace(s)
 			continue
 		}
