@@ -288,7 +288,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 		}
 		defer func() { _ = child.Stop(childTime) }()
 		up.url, ended = child.URL(), child.Done()
-	} else if err := reachable(ctx, up.url); err != nil {
+	} else if err := reachable(ctx, up.url, main.Addr()); err != nil {
 		return err
 	}
 
@@ -400,7 +400,8 @@ func (f listenFlags) listen() (main, admin net.Listener, err error) {
 
 // reachable waits a moment for the upstream: one that is not there at the start is more often a typing error than a
 // server that is about to come.
-func reachable(ctx context.Context, u *url.URL) error {
+// One that is this proxy's own listener would send every request round and round.
+func reachable(ctx context.Context, u *url.URL, own net.Addr) error {
 	host, port := u.Hostname(), u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
@@ -410,7 +411,11 @@ func reachable(ctx context.Context, u *url.URL) error {
 	for {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(host, port))
 		if err == nil {
-			return c.Close()
+			if isOwn(c, own) {
+				err = usageError{fmt.Errorf("--upstream: %s is --listen, this proxy itself; give the MLflow server's address", u.Redacted())}
+			}
+			_ = c.Close()
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -418,6 +423,14 @@ func reachable(ctx context.Context, u *url.URL) error {
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
+}
+
+// isOwn says whether a connection leads to a listener of our own.
+func isOwn(c net.Conn, listener net.Addr) bool {
+	to, _ := netip.ParseAddrPort(c.RemoteAddr().String())
+	from, _ := netip.ParseAddrPort(c.LocalAddr().String())
+	at, _ := netip.ParseAddrPort(listener.String())
+	return to.Port() == at.Port() && (to.Addr().Unmap() == at.Addr().Unmap() || at.Addr().IsUnspecified() && to.Addr() == from.Addr())
 }
 
 type demoCmd struct {

@@ -74,6 +74,21 @@ func TestBadFlags(t *testing.T) {
 	assert.Contains(t, errs, "--pue")
 }
 
+// An upstream that is the proxy itself would send every request round and round.
+func TestTheProxyIsNotItsOwnUpstream(t *testing.T) {
+	t.Parallel()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	_, port, err := net.SplitHostPort(free.Addr().String())
+	require.NoError(t, err)
+	require.NoError(t, free.Close())
+	for _, listen := range []string{"127.0.0.1", "0.0.0.0", ""} {
+		code, _, errs := command(t, nil, "--upstream", "http://localhost:"+port, "--listen", listen+":"+port, "--admin-listen", "", "--state-dir", t.TempDir())
+		assert.Equal(t, 2, code)
+		assert.Contains(t, errs, "--upstream: http://localhost:"+port+" is --listen")
+	}
+}
+
 // A password in the upstream's URL is refused, and the refusal does not show it.
 func TestAPasswordIsNotShown(t *testing.T) {
 	t.Parallel()
