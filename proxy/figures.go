@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -179,11 +180,18 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 		}
 	}
 
+	if !p.knows(r, record) {
+		tag(tagStatus, "unmeasured: "+cmp.Or(p.cfg.Meter.WhyNot(meter.CPU), record.Gaps[meter.CPU].Why, "no sensor could be read"))
+		f.tags = append(f.tags, p.origin()...)
+		return f
+	}
 	mine(metricEmissions, t.emissions().Grams())
 	metric(metricEnergy, t.energy.Total().KWh())
 	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
-		if name, _, ok := p.cfg.Meter.Method(c); ok {
+		if p.isRead(r, record, c) {
 			metric(metricComponent(c), t.energy[c].KWh())
+		}
+		if name, _, ok := p.cfg.Meter.Method(c); ok {
 			tag(tagMethod+c.String(), name)
 		} else {
 			tag(tagMethod+c.String(), "none: "+p.cfg.Meter.WhyNot(c))
@@ -238,6 +246,18 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 
 // formatCount writes a number of predictions as in the tag emissions.inferences.
 func formatCount(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
+
+// isRead says whether anything is known of what a run used of a component: of what was never read, 0 J would pass for
+// measured.
+func (p *Proxy) isRead(r *run, record meter.Record, c meter.Component) bool {
+	_, _, ok := p.cfg.Meter.Method(c)
+	return ok && record.Coverage(c) > 0 || r.base.energy[c] > 0
+}
+
+// knows says whether anything is known of what a run used at all.
+func (p *Proxy) knows(r *run, record meter.Record) bool {
+	return p.isRead(r, record, meter.CPU) || p.isRead(r, record, meter.GPU) || p.isRead(r, record, meter.RAM)
+}
 
 // origin says which machine and which version metered.
 func (p *Proxy) origin() []mlflow.Tag {

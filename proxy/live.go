@@ -56,7 +56,11 @@ func (p *Proxy) logLive(ctx context.Context, r *run) {
 	if !open {
 		return
 	}
-	t := r.base.plus(p.reckon(r.session.Record()))
+	record := r.session.Record()
+	if !p.knows(r, record) {
+		return
+	}
+	t := r.base.plus(p.reckon(record))
 	m := mlflow.Metric{Key: metricEmissions, Value: t.emissions().Grams(), Timestamp: time.Now().UnixMilli(), Step: int64(t.duration.Seconds())}
 	batch, err := mlflow.Batch(r.id, []mlflow.Metric{m}, p.origin()) // which says, even after a crash, that it is ours
 	if err != nil {

@@ -800,3 +800,22 @@ func TestTheLiveCurveAfterAnOutage(t *testing.T) {
 	assert.NotContains(t, r.tags, tagClientMetrics)
 	assert.Greater(t, r.metrics[metricEmissions], old)
 }
+
+// Where nothing can be read, as under a --procfs that is not there, nothing is known: no zero stands in its place.
+func TestWhatWasNeverReadIsNotZero(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(c *Config) {
+		c.Meter = meter.New(meter.Config{Logger: slog.New(slog.DiscardHandler), Procfs: t.TempDir(), Sysfs: t.TempDir()})
+		c.LogInterval = 10 * time.Millisecond
+	})
+	id := b.create("")
+	for range 3 {
+		for _, r := range b.proxy.due(time.Now().Add(time.Minute)) {
+			b.proxy.logLive(t.Context(), r)
+		}
+	}
+	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	r := b.mlflow.of(id)
+	assert.Empty(t, r.metrics)
+	assert.True(t, strings.HasPrefix(r.tags[tagStatus], "unmeasured: no RAPL under "), r.tags[tagStatus])
+}
