@@ -214,6 +214,10 @@ func (f proxyFlags) stateDir() (string, error) {
 
 // Run is the command serve.
 func (c *serveCmd) Run(s streams) error {
+	// Found here and not by UnmarshalText, since a value that that refuses is shown as it is.
+	if u := (*url.URL)(c.Upstream); u != nil && u.User != nil {
+		return usageError{fmt.Errorf("--upstream: %s has a user in it; leave it out: credentials are the clients', and are passed on", u.Redacted())}
+	}
 	ctx, stop := signals(context.Background(), s.err)
 	defer stop()
 	return c.serve(ctx, c.logger(s.err), upstream{url: (*url.URL)(c.Upstream), host: c.UpstreamHost}, nil)
@@ -246,6 +250,7 @@ const (
 	requestsTime = 4 * time.Second
 	figuresTime  = 3 * time.Second
 	childTime    = 2 * time.Second
+	sensorsTime  = 500 * time.Millisecond
 )
 
 // serve runs the proxy until ctx is done, or until work, if given, returns; work gets the tracking URI that clients use.
@@ -283,7 +288,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 		}
 		defer func() { _ = child.Stop(childTime) }()
 		up.url, ended = child.URL(), child.Done()
-	} else if err := reachable(ctx, up.url); err != nil {
+	} else if err := reachable(ctx, up.url, main.Addr()); err != nil {
 		return err
 	}
 
@@ -295,7 +300,6 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 	}
 	sensors.Unit, sensors.Interval, sensors.Logger, sensors.OnSample = f.Unit, time.Duration(f.SampleInterval), log, onSample
 	m := meter.New(sensors)
-	defer m.Close()
 	local := proxy.LocalAddresses()
 	if len(f.LocalClients) > 0 {
 		local = nil
@@ -335,7 +339,8 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 		}
 		return nil
 	})
-	group.Go(func() error { return m.Run(ctx) })
+	sampled := make(chan struct{})
+	go func() { defer close(sampled); _ = m.Run(ctx) }()
 	group.Go(func() error { return p.Run(ctx) })
 	group.Go(func() error {
 		select {
@@ -366,11 +371,20 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 			return work(ctx, &url.URL{Scheme: "http", Host: main.Addr().String()}, up.url)
 		})
 	}
-	return group.Wait()
+	err = group.Wait()
+	select {
+	case <-sampled:
+		m.Close()
+	case <-time.After(sensorsTime): // a sensor's driver hangs, which must not keep the program from ending
+	}
+	return err
 }
 
 // listen opens the ports.
 func (f listenFlags) listen() (main, admin net.Listener, err error) {
+	if f.Listen == "" { // which net.Listen takes for any port of all networks
+		return nil, nil, usageError{errors.New(`--listen: "" is not HOST:PORT, for example 127.0.0.1:5001`)}
+	}
 	if main, err = net.Listen("tcp", string(f.Listen)); err != nil {
 		return nil, nil, fmt.Errorf("--listen %s: %w; choose another port, or stop what uses it", f.Listen, err)
 	}
@@ -386,7 +400,8 @@ func (f listenFlags) listen() (main, admin net.Listener, err error) {
 
 // reachable waits a moment for the upstream: one that is not there at the start is more often a typing error than a
 // server that is about to come.
-func reachable(ctx context.Context, u *url.URL) error {
+// One that is this proxy's own listener would send every request round and round.
+func reachable(ctx context.Context, u *url.URL, own net.Addr) error {
 	host, port := u.Hostname(), u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
@@ -396,7 +411,11 @@ func reachable(ctx context.Context, u *url.URL) error {
 	for {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(host, port))
 		if err == nil {
-			return c.Close()
+			if isOwn(c, own) {
+				err = usageError{fmt.Errorf("--upstream: %s is --listen, this proxy itself; give the MLflow server's address", u.Redacted())}
+			}
+			_ = c.Close()
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -404,6 +423,14 @@ func reachable(ctx context.Context, u *url.URL) error {
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
+}
+
+// isOwn says whether a connection leads to a listener of our own.
+func isOwn(c net.Conn, listener net.Addr) bool {
+	to, _ := netip.ParseAddrPort(c.RemoteAddr().String())
+	from, _ := netip.ParseAddrPort(c.LocalAddr().String())
+	at, _ := netip.ParseAddrPort(listener.String())
+	return to.Port() == at.Port() && (to.Addr().Unmap() == at.Addr().Unmap() || at.Addr().IsUnspecified() && to.Addr() == from.Addr())
 }
 
 type demoCmd struct {
@@ -553,7 +580,11 @@ type healthcheckCmd struct {
 
 // Run is the command healthcheck.
 func (c *healthcheckCmd) Run(streams) error {
-	client := &http.Client{Timeout: 5 * time.Second}
+	if c.AdminListen == "" {
+		return usageError{errors.New(`--admin-listen: "" is no listener to ask; give its HOST:PORT, for example 127.0.0.1:5002`)}
+	}
+	// Not by HTTP_PROXY, which is for the way out: 0.0.0.0 or a name is this machine, too.
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{}}
 	res, err := client.Get("http://" + string(c.AdminListen) + "/readyz")
 	if err != nil {
 		return fmt.Errorf("not ready: %w", err)
@@ -590,8 +621,8 @@ func (a *address) UnmarshalText(text []byte) error {
 
 func (u *baseURL) UnmarshalText(text []byte) error {
 	parsed, err := url.Parse(string(text))
-	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" || parsed.RawQuery != "" || parsed.Fragment != "" || parsed.User != nil {
-		return fmt.Errorf("%q is not a base URL: http or https, a host, and a path prefix if the server has one, for example http://127.0.0.1:5000", (&url.URL{Path: string(text)}).Path)
+	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" || parsed.RawQuery != "" || parsed.Fragment != "" {
+		return fmt.Errorf("%q is not a base URL: http or https, a host, and a path prefix if the server has one, for example http://127.0.0.1:5000", text)
 	}
 	*u = baseURL(*parsed)
 	return nil

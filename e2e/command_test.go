@@ -47,6 +47,8 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"--pue", "NaN"}, []string{"--pue", "at least 1"}},
 		{[]string{"--upstream", "ftp://x"}, []string{"--upstream", "ftp://x", "http"}},
 		{[]string{"--upstream", "127.0.0.1:5000"}, []string{"--upstream", "127.0.0.1:5000", "http"}},
+		{[]string{"--listen", ""}, []string{"--listen", "HOST:PORT"}}, // not any port of all networks
+		{[]string{"healthcheck", "--admin-listen", ""}, []string{"--admin-listen", "HOST:PORT"}},
 		{[]string{"--listen", "nowhere"}, []string{"--listen", "nowhere", "HOST:PORT"}},
 		{[]string{"--sample-interval", "soon"}, []string{"--sample-interval", "soon", "1s"}},
 		{[]string{"--log-interval", "-1s"}, []string{"--log-interval", "-1s", "30s"}},
@@ -70,6 +72,34 @@ func TestBadFlags(t *testing.T) {
 	code, _, errs := command(t, []string{"EMISSIONS_PUE=0.5"})
 	assert.Equal(t, 2, code)
 	assert.Contains(t, errs, "--pue")
+}
+
+// An upstream that is the proxy itself would send every request round and round.
+func TestTheProxyIsNotItsOwnUpstream(t *testing.T) {
+	t.Parallel()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	_, port, err := net.SplitHostPort(free.Addr().String())
+	require.NoError(t, err)
+	require.NoError(t, free.Close())
+	for _, listen := range []string{"127.0.0.1", "0.0.0.0", ""} {
+		code, _, errs := command(t, nil, "--upstream", "http://localhost:"+port, "--listen", listen+":"+port, "--admin-listen", "", "--state-dir", t.TempDir())
+		assert.Equal(t, 2, code)
+		assert.Contains(t, errs, "--upstream: http://localhost:"+port+" is --listen")
+	}
+}
+
+// A password in the upstream's URL is refused, and the refusal does not show it.
+func TestAPasswordIsNotShown(t *testing.T) {
+	t.Parallel()
+	const upstream = "http://me:secret@127.0.0.1:5000"
+	for _, c := range [][]string{{"serve", "--upstream", upstream}, {"serve"}} {
+		code, out, errs := command(t, []string{"EMISSIONS_UPSTREAM=" + upstream}, c...)
+		assert.Equal(t, 2, code)
+		assert.Contains(t, errs, "--upstream: ")
+		assert.Contains(t, errs, "127.0.0.1:5000")
+		assert.NotContains(t, out+errs, "secret")
+	}
 }
 
 func TestFaultsAtTheStart(t *testing.T) {
@@ -178,6 +208,11 @@ func TestHealthcheckAndAdmin(t *testing.T) {
 		assert.Contains(t, body, want)
 	}
 	code, _, errs := command(t, nil, "healthcheck", "--admin-listen", strings.TrimPrefix(p.admin, "http://"))
+	assert.Zero(t, code, errs)
+	// As in a container that listens on all addresses, in a network that has a proxy for the way out.
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(p.admin, "http://"))
+	require.NoError(t, err)
+	code, _, errs = command(t, []string{"HTTP_PROXY=http://127.0.0.1:1", "NO_PROXY="}, "healthcheck", "--admin-listen", "0.0.0.0:"+port)
 	assert.Zero(t, code, errs)
 	code, _, errs = command(t, nil, "healthcheck", "--admin-listen", "127.0.0.1:1")
 	assert.Equal(t, 1, code)
@@ -307,11 +342,11 @@ func processesIn(t *testing.T, dir string) []string {
 	return found
 }
 
-// The environment is there by now, so the demo works without a network.
+// The environment is there by now, so the demo works without a network, and its client does not go out by a proxy.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	setup(t)
-	offline := []string{"HTTP_PROXY=http://127.0.0.1:1", "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=127.0.0.1,localhost", "PIP_NO_INDEX=1"}
+	offline := []string{"HTTP_PROXY=http://127.0.0.1:1", "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=", "no_proxy=", "PIP_NO_INDEX=1"}
 	code, out, errs := command(t, offline, "demo", "--exit", "--listen", "127.0.0.1:0", "--admin-listen", "", "--state-dir", t.TempDir(), "--location", "BE")
 	require.Zero(t, code, "%s\n%s", out, errs)
 	for _, name := range []string{"logistic-regression", "random-forest", "neural-network"} {

@@ -3,7 +3,11 @@
 package e2e
 
 import (
+	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -32,4 +36,29 @@ func TestMissedReadingsAreSaid(t *testing.T) {
 	assert.GreaterOrEqual(t, missed, 6.0)
 	assert.InDelta(t, 100*(1-missed/r.Metrics["emissions/duration_s"].Value), share, 10)
 	assert.Positive(t, r.Metrics["emissions_g"].Value)
+}
+
+// A sensor's driver that hangs neither keeps clients waiting nor the proxy from ending.
+func TestStopWhileASensorHangs(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("no /proc to make one like")
+	}
+	procfs := t.TempDir()
+	for _, name := range []string{"stat", "cpuinfo", "uptime", "net"} {
+		require.NoError(t, os.Symlink("/proc/"+name, filepath.Join(procfs, name)))
+	}
+	meminfo := filepath.Join(procfs, "meminfo")
+	content, err := os.ReadFile("/proc/meminfo")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(meminfo, content, 0o600))
+	p := startProxy(t, "--procfs", procfs, "--scope", "machine")
+	require.NoError(t, os.Remove(meminfo))
+	require.NoError(t, syscall.Mkfifo(meminfo, 0o600)) // who opens it waits for a writer
+	began := time.Now()
+	id := p.open()
+	code, body := call(t, http.MethodPost, p.url+"/api/2.0/mlflow/runs/update", finished(id))
+	assert.Equal(t, http.StatusOK, code, body)
+	assert.Less(t, time.Since(began), 10*time.Second, "three calls, of which two are watched")
+	p.stop()
 }

@@ -111,6 +111,15 @@ func TestResumed(t *testing.T) {
 	assert.NotContains(t, r.Tags, "emissions.client_metrics")
 }
 
+// Whose process was killed is RUNNING for the server, and so for the proxy: who takes the run up is metered from then on.
+func TestAnotherProcessTakesARunUp(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, "--log-interval", "0")
+	id := p.run("abandoned")["run"]
+	p.run("takes_up", id.(string))
+	assert.Greater(t, figures(t, of(t, id))["emissions/cpu_energy_kwh"]*3.6e6, 2.0, "J, for two seconds of a CPU")
+}
+
 func TestRenamedGoesOn(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, "--log-interval", "0")

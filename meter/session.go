@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"sync/atomic"
 	"time"
 )
 
@@ -124,10 +125,10 @@ func (r Record) clone() Record {
 type Session struct {
 	meter   *Meter
 	id      string
-	parent  *Session  // the open session that this one is nested in
-	opener  Process   // the process whose tree is the session's
-	above   []Process // its ancestors, nearest first, who may stand in for it
-	cgroup  string    // the control group that is the session's; empty for process trees
+	parent  *Session                // the open session that this one is nested in
+	opener  atomic.Pointer[Process] // whose tree it is: of the process that opened it, or of who took its place; nil with ScopeMachine
+	above   []Process               // the opener's ancestors, nearest first, who may stand in for it
+	cgroup  string                  // the control group that is the session's; empty for process trees
 	record  Record
 	held    *Record  // while stopped: what came after the stop, which counts only if the session goes on
 	pending Energies // what came after the stop and is counted neither as a run's nor as the rest yet
@@ -145,12 +146,13 @@ func (s *Session) current() *Record {
 // Scope returns whose energy the session is.
 func (s *Session) Scope() Scope { return s.record.Scope }
 
-// Opener returns the process whose tree the session is: the one that opened it, or its launcher, or who stands in for
-// it since it ended; the zero Process with ScopeMachine.
+// Opener returns the process whose tree the session is: the one that opened it, its launcher, or, once that ended, the
+// ancestor in its place; the zero Process with ScopeMachine. It waits for no sensor.
 func (s *Session) Opener() Process {
-	s.meter.mu.Lock()
-	defer s.meter.mu.Unlock()
-	return s.opener
+	if p := s.opener.Load(); p != nil {
+		return *p
+	}
+	return Process{}
 }
 
 // Record returns what the session has metered so far, up to now; after Stop, up to the stop.

@@ -29,7 +29,7 @@ func (m *Meter) claim(s *Session, p Process) bool {
 	} else if l, ok := m.launcher(p); ok {
 		s.record.Unit, p = UnitLauncher, l
 	}
-	s.opener = p
+	s.opener.Store(&p)
 	s.above = m.trees.ancestors(p.PID)
 	if !m.trees.attach(s, p) && !m.replace(s) {
 		return false
@@ -50,7 +50,8 @@ func (m *Meter) join(s *Session, p Process) {
 func (m *Meter) replace(s *Session) bool {
 	for i, a := range s.above {
 		if m.trees.alive(a) && m.trees.attach(s, a) {
-			s.opener, s.above = a, s.above[i+1:]
+			s.opener.Store(&a)
+			s.above = s.above[i+1:]
 			return true
 		}
 	}
@@ -85,7 +86,8 @@ func (m *Meter) follow(forks uint64) {
 		if s.record.Scope != ScopeProcess || s.cgroup != "" { // a control group needs no process to stand for it
 			continue
 		}
-		if p := m.trees.tracked[s.opener.PID]; p == nil || p.start != s.opener.Start || p.zombie {
+		o := s.Opener()
+		if p := m.trees.tracked[o.PID]; p == nil || p.start != o.Start || p.zombie {
 			m.replace(s)
 		}
 		if p := m.standIn(s); p != nil {

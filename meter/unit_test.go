@@ -373,3 +373,19 @@ func TestAProcessEntersACgroupAfterSomeReadings(t *testing.T) {
 	assert.InDelta(t, 50, cpuOf(s), 1e-9)
 	m.conserved(s)
 }
+
+// A proxy that is started anew takes a run up by the process that Opener names: it must be one that lives.
+func TestOpenerIsWhoTookItsPlace(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	script := m.fork(100, 50, "sh", "train.sh")
+	curl := m.fork(101, 100, "curl")
+	s := m.begin("a", "", curl)
+	assert.Equal(t, curl, s.Opener())
+	m.exit(101)
+	m.sleep()
+	assert.Equal(t, script, s.Opener())
+	again, err := m.meter.Begin("b", "", ScopeProcess, s.Opener())
+	require.NoError(t, err)
+	assert.Equal(t, script, again.Opener())
+}

@@ -24,7 +24,8 @@ const demoExperiment = "emissions-demo"
 // Demo trains the demo's models with the unmodified client; all it is told is the tracking URI.
 func Demo(ctx context.Context, env Environment, trackingURI *url.URL, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, env.Python(), "-c", demoScript, demoExperiment)
-	cmd.Env = append(os.Environ(), "MLFLOW_TRACKING_URI="+trackingURI.String(), "GIT_PYTHON_REFRESH=quiet", "MLFLOW_DISABLE_TELEMETRY=true")
+	here := trackingURI.Hostname() // Python's client takes HTTP_PROXY even to loopback
+	cmd.Env = append(os.Environ(), "MLFLOW_TRACKING_URI="+trackingURI.String(), "NO_PROXY="+here, "no_proxy="+here, "GIT_PYTHON_REFRESH=quiet", "MLFLOW_DISABLE_TELEMETRY=true")
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("train the demo's models: %w", err)

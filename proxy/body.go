@@ -52,7 +52,9 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 func makeReplayable(r *http.Request, body []byte) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	r.Header["Idempotency-Key"] = []string{}
+	if _, clients := r.Header["Idempotency-Key"]; !clients {
+		r.Header["Idempotency-Key"] = []string{}
+	}
 }
 
 // decode reads a JSON object as MLflow's server does, which is Python's json.loads on bytes: UTF-8, UTF-16 or UTF-32 with

@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -48,3 +49,15 @@ func (failingTransport) RoundTrip(*http.Request) (*http.Response, error) {
 type errTimeout struct{ error }
 
 func (errTimeout) Timeout() bool { return true }
+
+// A body that is no HTTP, or that breaks off, is the client's fault: the upstream is not blamed for it.
+func TestABadBodyIsTheClientsFault(t *testing.T) {
+	t.Parallel()
+	var failures atomic.Int32
+	front, _ := forwardTo(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) },
+		func(c *forwardConfig) { c.OnUpstreamError = func(error) { failures.Add(1) } })
+	answer := raw(t, front, "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n")
+	assert.Contains(t, answer, "HTTP/1.1 400")
+	assert.Contains(t, answer, "BAD_REQUEST")
+	assert.Zero(t, failures.Load())
+}

@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +43,15 @@ const (
 	tagAccuracyMetric  = "emissions.accuracy_metric"
 	tagSkip            = "emissions.skip"
 	tagParent          = "mlflow.parentRunId"
+)
+
+// Values of the tag emissions.status begin so; what is partial goes on with the reasons, and of a resumed run with
+// which part of it they are about.
+const (
+	statusMeasured = "measured"
+	statusPartial  = "partial: "
+	beforeResumed  = "before it was resumed: "
+	sinceResumed   = "since it was resumed: "
 )
 
 // ratios are the metrics that a client may log under the same name; its own are kept.
@@ -120,13 +131,27 @@ func earlier(r mlflow.Run) totals {
 	}
 	t.duration = time.Duration(value(metricDuration) * float64(time.Second))
 	_, t.inferred = r.Metrics[metricInference]
-	if t.inferred {
+	switch {
+	case t.inferred:
 		t.training, t.inference = carbon.Mass(value(metricTraining)), carbon.Mass(value(metricInference))
-	} else {
+	case slices.Contains(clientsMetrics(r.Tags), metricEmissions):
+		// What stands under this name is not ours: it follows from the energy, by the intensity of that time.
+		intensity, _ := strconv.ParseFloat(r.Tags[tagIntensity], 64)
+		pue, _ := strconv.ParseFloat(r.Tags[tagPUE], 64)
+		t.training = carbon.Intensity(intensity).Emitted(pue * t.energy.Total().KWh())
+	default:
 		t.training = carbon.Mass(value(metricEmissions))
+		// A crash leaves only the curve, whose step is the time metered. To go on before its end would be to stay unseen:
+		// MLflow shows the value of the largest step.
+		t.duration = max(t.duration, time.Duration(r.Metrics[metricEmissions].Step)*time.Second)
 	}
 	t.low, t.high = carbon.Mass(value(metricLow)), carbon.Mass(value(metricHigh))
 	return t
+}
+
+// clientsMetrics reads the tag that names which of our metrics are the client's own.
+func clientsMetrics(tags map[string]string) []string {
+	return strings.Split(tags[tagClientMetrics], ", ")
 }
 
 // figures is all that is written into a run at one moment.
@@ -155,11 +180,18 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 		}
 	}
 
+	if !p.knows(r, record) {
+		tag(tagStatus, "unmeasured: "+cmp.Or(p.cfg.Meter.WhyNot(meter.CPU), record.Gaps[meter.CPU].Why, "no sensor could be read"))
+		f.tags = append(f.tags, p.origin()...)
+		return f
+	}
 	mine(metricEmissions, t.emissions().Grams())
 	metric(metricEnergy, t.energy.Total().KWh())
 	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
-		if name, _, ok := p.cfg.Meter.Method(c); ok {
+		if p.isRead(r, record, c) {
 			metric(metricComponent(c), t.energy[c].KWh())
+		}
+		if name, _, ok := p.cfg.Meter.Method(c); ok {
 			tag(tagMethod+c.String(), name)
 		} else {
 			tag(tagMethod+c.String(), "none: "+p.cfg.Meter.WhyNot(c))
@@ -186,7 +218,8 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 		if count, source, ok := r.inferences(*now); ok && t.inferred {
 			tag(tagInferenceSource, source)
 			if source != sourceTag {
-				tag(tagInferences, strconv.FormatFloat(count, 'f', -1, 64))
+				r.told = append(r.told, formatCount(count))
+				tag(tagInferences, formatCount(count))
 			}
 			if t.inference > 0 {
 				mine(metricInferences, 10*t.inference.Grams()/count)
@@ -209,6 +242,21 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 	}
 	f.tags = append(f.tags, p.origin()...)
 	return f
+}
+
+// formatCount writes a number of predictions as in the tag emissions.inferences.
+func formatCount(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
+
+// isRead says whether anything is known of what a run used of a component: of what was never read, 0 J would pass for
+// measured.
+func (p *Proxy) isRead(r *run, record meter.Record, c meter.Component) bool {
+	_, _, ok := p.cfg.Meter.Method(c)
+	return ok && record.Coverage(c) > 0 || r.base.energy[c] > 0
+}
+
+// knows says whether anything is known of what a run used at all.
+func (p *Proxy) knows(r *run, record meter.Record) bool {
+	return p.isRead(r, record, meter.CPU) || p.isRead(r, record, meter.GPU) || p.isRead(r, record, meter.RAM)
 }
 
 // origin says which machine and which version metered.
@@ -242,7 +290,7 @@ func (r *run) status(record meter.Record) string {
 		partly = append(partly, r.partial)
 	}
 	if len(partly) == 0 {
-		return "measured"
+		return statusMeasured
 	}
-	return "partial: " + strings.Join(partly, "; ")
+	return statusPartial + strings.Join(partly, "; ")
 }

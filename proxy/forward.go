@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"cmp"
+	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -95,6 +98,9 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if duplex, ok := w.(interface{ EnableFullDuplex() error }); ok && r.ContentLength != 0 {
 		_ = duplex.EnableFullDuplex()
 	}
+	if r.ContentLength != 0 {
+		r.Body = clientsBody{r.Body}
+	}
 	f.proxy.ServeHTTP(w, r)
 }
 
@@ -169,13 +175,35 @@ func (f *forwarder) location(location, scheme, host string) string {
 		}
 		return path + query
 	}
+	if host == "" { // HTTP/1.0: the client did not say how it calls us
+		return cmp.Or(path, "/") + query
+	}
 	return scheme + "://" + host + path + query
+}
+
+// clientsBody is a request's body whose faults can be told from the upstream's.
+type clientsBody struct{ io.ReadCloser }
+
+type clientsFault struct{ error }
+
+// Read is io.Reader's.
+func (b clientsBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = clientsFault{err}
+	}
+	return n, err
 }
 
 // fail answers for an upstream that did not.
 func (f *forwarder) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil { // the client is gone: nobody reads an answer
 		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	var fault clientsFault
+	if errors.As(err, &fault) {
+		refuse(w, http.StatusBadRequest, "BAD_REQUEST", "mlflow-emissions-proxy: the request's body cannot be read: "+fault.Error())
 		return
 	}
 	if f.cfg.OnUpstreamError != nil {

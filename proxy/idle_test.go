@@ -92,3 +92,17 @@ func TestACreateIsNotReplayed(t *testing.T) {
 	assert.Contains(t, answer, "TEMPORARILY_UNAVAILABLE")
 	assert.EqualValues(t, 1, creates.Load())
 }
+
+// What makes an update replayable must not cost the client a header of its own.
+func TestAClientsIdempotencyKeyPasses(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	var keys []string
+	b.mlflow.hook = func(_ http.ResponseWriter, r *http.Request, _ string, _ []byte) bool {
+		keys = append(keys, r.Header.Values("Idempotency-Key")...)
+		return false
+	}
+	b.send("/api/2.0/mlflow/runs/update", `{"run_id":"x","run_name":"y"}`, http.Header{"Idempotency-Key": {"mine"}})
+	b.send("/api/2.0/mlflow/runs/update", `{"run_id":"x","run_name":"y"}`, nil)
+	assert.Equal(t, []string{"mine"}, keys)
+}

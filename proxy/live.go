@@ -56,9 +56,13 @@ func (p *Proxy) logLive(ctx context.Context, r *run) {
 	if !open {
 		return
 	}
-	t := r.base.plus(p.reckon(r.session.Record()))
+	record := r.session.Record()
+	if !p.knows(r, record) {
+		return
+	}
+	t := r.base.plus(p.reckon(record))
 	m := mlflow.Metric{Key: metricEmissions, Value: t.emissions().Grams(), Timestamp: time.Now().UnixMilli(), Step: int64(t.duration.Seconds())}
-	batch, err := mlflow.Batch(r.id, []mlflow.Metric{m}, nil)
+	batch, err := mlflow.Batch(r.id, []mlflow.Metric{m}, p.origin()) // which says, even after a crash, that it is ours
 	if err != nil {
 		return
 	}
@@ -69,7 +73,11 @@ func (p *Proxy) logLive(ctx context.Context, r *run) {
 	p.count(err)
 	if err != nil {
 		p.log.Debug("live figure could not be logged", "run", r.id, "error", err)
+		return
 	}
+	p.mu.Lock()
+	r.ours[m.Key] = []float64{m.Value} // by its step it is what the server shows from now on
+	p.mu.Unlock()
 }
 
 // Drain says not ready from now on, logs what the runs that go on have used so far, and waits for all that is still
@@ -111,7 +119,7 @@ func (p *Proxy) NotReady() { p.drain() }
 
 // complete adds the ratio to a finished run whose accuracy came late. What it emitted for training stands in the run.
 func (p *Proxy) complete(r *run, caller mlflow.Caller) {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), orphanTimeout) // nobody waits for it
 	defer cancel()
 	if r.write.lock(ctx) != nil {
 		return
@@ -133,8 +141,8 @@ func (p *Proxy) complete(r *run, caller mlflow.Caller) {
 	r.noticeClients(now)
 	kept := r.isClients(metricAccuracy)
 	p.mu.Unlock()
-	p.finished.Delete(r.id)
 	if kept {
+		p.finished.Delete(r.id)
 		return
 	}
 	batch, err := mlflow.Batch(r.id, []mlflow.Metric{{
@@ -147,7 +155,11 @@ func (p *Proxy) complete(r *run, caller mlflow.Caller) {
 	p.count(err)
 	if err != nil {
 		p.log.Warn("late accuracy could not be written", "run", r.id, "error", err)
+		if !refused(err) {
+			return // the run's next metric tries again
+		}
 	}
+	p.finished.Delete(r.id)
 }
 
 // slotLock is a mutex that can be waited for with a deadline.

@@ -31,3 +31,14 @@ func TestLocationThatNamesTheUpstreamNamesUs(t *testing.T) {
 		}
 	}
 }
+
+// A client of HTTP/1.0 need not say how it calls us: a Location without a name is one that it can follow.
+func TestLocationForAClientThatNamesNoHost(t *testing.T) {
+	t.Parallel()
+	var back string
+	front, back := forwardTo(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", back+"/a?b=c")
+		w.WriteHeader(http.StatusFound)
+	}, nil)
+	assert.Contains(t, raw(t, front, "GET / HTTP/1.0\r\n\r\n"), "\r\nLocation: /a?b=c\r\n")
+}

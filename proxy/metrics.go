@@ -23,7 +23,7 @@ var (
 		"Energy by component and owner: runs, rest (nobody's).", []string{"component", "owner"}, nil)
 	// Not a counter: it goes to the runs or to the rest when it is known whose it is.
 	pendingDesc = prometheus.NewDesc("emissions_pending_energy_joules", "Energy by component used since by runs that are about to end.", []string{"component"}, nil)
-	sensorDesc = prometheus.NewDesc("emissions_sensor_energy_joules_total",
+	sensorDesc  = prometheus.NewDesc("emissions_sensor_energy_joules_total",
 		"Energy by component as the sensors read it; the sum over the owners, and what is pending.", []string{"component"}, nil)
 )
 
@@ -59,7 +59,12 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect is prometheus.Collector's. All energies are of the same reading, so that they add up.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.proxy.mu.Lock()
-	running := len(m.proxy.runs)
+	running := 0
+	for _, r := range m.proxy.runs {
+		if r.session != nil {
+			running++
+		}
+	}
 	m.proxy.mu.Unlock()
 	ch <- prometheus.MustNewConstMetric(runningDesc, prometheus.GaugeValue, float64(running))
 	t := m.proxy.cfg.Meter.Totals()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"mlflow-emissions-proxy/meter"
 	"mlflow-emissions-proxy/mlflow"
@@ -20,11 +21,16 @@ const (
 
 // phases is what a run has said about training and predicting, by its tags or by what mlflow.models.evaluate logs:
 // first the dataset, then, when the model has predicted, the number of examples.
+//
+// The fields are guarded by Proxy.mu. Who tells the session of a phase holds switching as well, and not Proxy.mu, which
+// all requests need: the meter may keep us waiting.
 type phases struct {
-	byTag     bool    // the user switches phases; nothing is guessed
-	candidate int     // number of the segment since the evaluation's dataset was logged; 0 for none
-	counted   float64 // predictions that evaluations of this session made
-	before    float64 // predictions that evaluations of earlier sessions made
+	switching sync.Mutex
+	byTag     meter.Phase // what the user switched to last; then nothing is guessed
+	candidate int         // number of the segment since the evaluation's dataset was logged; 0 for none
+	counted   float64     // predictions that evaluations of this session made
+	before    float64     // predictions that evaluations of earlier sessions made
+	told      []string    // what we wrote as emissions.inferences, if only for an update that the server then refused
 }
 
 // wordsOfInterest stand in the bodies of calls that must be understood; most others need not be.
@@ -62,11 +68,8 @@ func (p *Proxy) logged(x *exchange) {
 	p.mu.Lock()
 	r.caller = x.caller
 	p.mu.Unlock()
-	if joins && r.session != nil {
-		if process, err := p.peer(x); err == nil {
-			r.session.Join(process)
-			x.conn.joined.Store(r)
-		}
+	if joins {
+		p.join(x, r)
 	}
 	if !interesting {
 		return
@@ -97,21 +100,26 @@ func (p *Proxy) logged(x *exchange) {
 func (p *Proxy) tagged(r *run, t mlflow.Tag) {
 	switch t.Key {
 	case tagSkip:
-		if t.Value == "true" {
+		if isTrue(t.Value) {
 			p.drop(r.id)
 		}
 	case tagPhase:
-		p.mu.Lock()
-		defer p.mu.Unlock()
 		if phase := meter.Phase(t.Value); phase == meter.Training || phase == meter.Inference {
-			r.setPhase(phase)
+			p.setPhase(r, phase)
 		}
 	}
 }
 
+// isTrue reads a tag's value: what Python writes for True is "True".
+func isTrue(value string) bool { return strings.EqualFold(value, "true") }
+
 // setPhase switches by the user's word.
-func (r *run) setPhase(phase meter.Phase) {
-	r.byTag, r.candidate = true, 0
+func (p *Proxy) setPhase(r *run, phase meter.Phase) {
+	r.switching.Lock()
+	defer r.switching.Unlock()
+	p.mu.Lock()
+	r.byTag, r.candidate = phase, 0
+	p.mu.Unlock()
 	if r.session != nil {
 		r.session.Switch(phase)
 	}
@@ -132,38 +140,54 @@ func (p *Proxy) datasets(r *run, raw json.RawMessage) {
 		if training {
 			continue
 		}
+		r.switching.Lock()
+		defer r.switching.Unlock()
 		p.mu.Lock()
-		if r.session != nil && !r.byTag {
-			r.candidate = r.session.Switch(meter.Training) // until the count comes
-		}
+		byTag := r.byTag
 		p.mu.Unlock()
+		if r.session != nil && byTag == "" {
+			segment := r.session.Switch(meter.Training) // until the count comes
+			p.mu.Lock()
+			r.candidate = segment
+			p.mu.Unlock()
+		}
 		return
 	}
 }
 
 // metric notices the number of predictions, and metrics of the client's own under our names.
 func (p *Proxy) metric(r *run, key string, value float64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	switch {
 	case slices.Contains(ratios, key):
+		p.mu.Lock()
 		r.clients[key] = true
+		p.mu.Unlock()
 	case strings.HasSuffix(key, "example_count") && value > 0 && !math.IsInf(value, 0):
-		if r.candidate > 0 && r.session != nil {
-			r.session.Relabel(r.candidate, meter.Inference)
-			r.session.Switch(meter.Training)
-			r.candidate = 0
-			r.counted += value
-		} else if r.byTag {
-			r.counted += value
-		}
+		p.evaluated(r, value)
+	}
+}
+
+// evaluated ends what was an evaluation of so many predictions after all.
+func (p *Proxy) evaluated(r *run, count float64) {
+	r.switching.Lock()
+	defer r.switching.Unlock()
+	p.mu.Lock()
+	candidate := r.candidate
+	if candidate > 0 || r.byTag != "" {
+		r.counted += count
+	}
+	r.candidate = 0
+	p.mu.Unlock()
+	if candidate > 0 {
+		r.session.Relabel(candidate, meter.Inference)
+		r.session.Switch(meter.Training)
 	}
 }
 
 // inferences returns the number of predictions in the run's inference phase: what the user's tag says, else what
 // evaluations counted. A tag that we wrote ourselves is not the user's.
 func (r *run) inferences(now mlflow.Run) (count float64, source string, ok bool) {
-	ours := now.Tags[tagInferenceSource] == sourceEvaluate && now.Tags[tagInferences] == strconv.FormatFloat(r.before, 'f', -1, 64)
+	ours := now.Tags[tagInferenceSource] == sourceEvaluate && slices.Contains(r.told, now.Tags[tagInferences])
 	if !ours {
 		if n, err := strconv.ParseFloat(now.Tags[tagInferences], 64); err == nil && n > 0 && !math.IsInf(n, 0) {
 			return n, sourceTag, true
@@ -177,5 +201,6 @@ func (r *run) inferences(now mlflow.Run) (count float64, source string, ok bool)
 func (r *run) recallCount(now mlflow.Run) {
 	if now.Tags[tagInferenceSource] == sourceEvaluate {
 		r.before, _ = strconv.ParseFloat(now.Tags[tagInferences], 64)
+		r.told = append(r.told, now.Tags[tagInferences])
 	}
 }

@@ -42,8 +42,10 @@ type Config struct {
 
 // Limits on what metering may cost a client, and on what is kept.
 const (
-	// writeTimeout is all that a client ever waits for its figures.
-	writeTimeout = 2 * time.Second
+	// patience is all that a client ever waits for metering, whatever hangs.
+	patience = 2 * time.Second
+	// writeTimeout is for the figures alone, which are the slowest part of it.
+	writeTimeout = patience - 100*time.Millisecond
 	// lateWindow is how long a finished run waits for its accuracy.
 	lateWindow = time.Hour
 	// orphanTimeout is how long an update is carried on after its client hung up: the server would do it, too.
@@ -109,8 +111,11 @@ type exchange struct {
 	caller  mlflow.Caller
 	foreign bool          // another proxy of ours meters this run already
 	found   chan struct{} // closed once the look-up of the client's process is over; nil where none was begun
-	ending  *run          // the run that a recognised final update is about to end
 	resumes bool          // a run that had ended is set to RUNNING
+	steps   chan struct{} // closed once the latest step of metering is over; nil before the first
+	waited  time.Duration // for steps of metering
+
+	ending *run // the run that a recognised final update is about to end; only steps look at it
 }
 
 type exchangeKey struct{}
@@ -135,7 +140,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r = r.WithContext(ctx)
 	p.guard(func() { p.before(x, r) })
-	defer func() { p.guard(func() { p.over(x) }) }() // also where the forwarder aborts the connection by a panic
+	defer p.over(x) // also where the forwarder aborts the connection by a panic
 	p.forward.ServeHTTP(w, r)
 }
 
@@ -168,6 +173,29 @@ func (p *Proxy) guard(f func()) {
 		}
 	}()
 	f()
+}
+
+// step does what a watched request means for a run's metering, after the steps before it, and waits for it. A sensor's
+// driver may hang: the client waits no longer than its patience lasts, and the step goes on by itself.
+func (p *Proxy) step(x *exchange, f func()) {
+	before, done := x.steps, make(chan struct{})
+	x.steps = done
+	go func() {
+		defer close(done)
+		if before != nil {
+			<-before
+		}
+		p.guard(f)
+	}()
+	began := time.Now()
+	timer := time.NewTimer(patience - x.waited)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		p.log.Warn("metering takes too long; the request goes on without it", "kind", x.kind.String())
+	}
+	x.waited += time.Since(began)
 }
 
 // background runs f off every client's path; Drain waits for it.

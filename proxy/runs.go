@@ -18,8 +18,9 @@ const meteredHeader = "X-Mlflow-Emissions-Metered"
 
 // run is an MLflow run that began through this proxy and has not ended.
 type run struct {
-	id   string
-	over atomic.Bool // it ended, or was dropped
+	id     string
+	parent string      // the run that it is nested in
+	over   atomic.Bool // it ended, or was dropped
 
 	// write is held while figures are worked out and written, so that a run has one writer at a time.
 	write slotLock
@@ -34,9 +35,10 @@ type run struct {
 	done       bool           // the figures for these updates were written, or kept for a later try
 	pending    []byte         // the batch that could not be written
 	final      meter.Record   // what the figures were worked out from
+	unread     bool           // without the run's own metrics, which could not be read in time
 	nextLog    time.Time      // when emissions_g is to be logged next
 	cancelLive context.CancelFunc
-	ours       map[string][]float64 // what we wrote last under the names of ratios
+	ours       map[string][]float64 // what we wrote under the names of ratios, since what is known to be there
 	clients    map[string]bool      // names of ratios under which the client logs metrics of its own
 	phases
 }
@@ -74,7 +76,7 @@ func (p *Proxy) before(x *exchange, r *http.Request) {
 			r.Header.Set(meteredHeader, p.cfg.Host)
 			p.lookUp(x)
 		default:
-			p.end(x, runID(m))
+			p.step(x, func() { p.end(x, runID(m)) })
 		}
 	case kindLogMetric, kindLogBatch:
 		if !x.ui && x.body != nil && p.watching() && x.conn.logsTo(x.body) == nil {
@@ -129,29 +131,41 @@ func (p *Proxy) after(x *exchange, res *http.Response) {
 		return
 	}
 	switch x.kind {
-	case kindCreate:
-		p.created(x, res)
-	case kindUpdate:
-		p.updated(x, res)
-	case kindDelete:
-		p.drop(x.runID())
-	case kindRestore:
-		if id := x.runID(); id != "" {
-			p.resume(x, id)
+	case kindCreate, kindUpdate:
+		body, ok := readAnswer(res)
+		switch {
+		case !ok:
+		case x.kind == kindCreate:
+			p.step(x, func() { p.created(x, body) })
+		default:
+			p.step(x, func() { p.updated(x, body) })
 		}
+	case kindDelete:
+		p.step(x, func() { p.drop(x.runID()) })
+	case kindRestore:
+		p.step(x, func() {
+			if id := x.runID(); id != "" {
+				p.resume(x, id)
+			}
+		})
 	default:
-		p.logged(x)
+		p.step(x, func() { p.logged(x) })
 	}
 }
 
 // over is called once a watched request is done, whatever came of it.
 func (p *Proxy) over(x *exchange) {
-	if x.found != nil {
-		<-x.found // the goroutine does not outlive its request
+	if x.kind != kindUpdate && x.found == nil {
+		return
 	}
-	if x.ending != nil {
-		p.settle(x, "")
-	}
+	p.step(x, func() {
+		if x.found != nil {
+			<-x.found // the goroutine does not outlive its request
+		}
+		if x.ending != nil {
+			p.settle(x, "")
+		}
+	})
 }
 
 // runID returns the run that a request is about, by whichever name MLflow's server accepts.
@@ -187,11 +201,7 @@ func isFinal(status string) bool {
 }
 
 // created begins to meter a run. All that is needed stands in the answer, so that the request need not be understood.
-func (p *Proxy) created(x *exchange, res *http.Response) {
-	body, ok := readAnswer(res)
-	if !ok {
-		return
-	}
+func (p *Proxy) created(x *exchange, body []byte) {
 	var answer struct {
 		Run struct {
 			Info runInfo `json:"info"`
@@ -212,20 +222,23 @@ func (p *Proxy) created(x *exchange, res *http.Response) {
 
 // begin starts a run's session, or notes why it cannot be measured.
 func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base totals) *run {
-	if x.foreign || tags[tagSkip] == "true" {
+	if x.foreign || isTrue(tags[tagSkip]) {
 		return nil
 	}
 	r := newRun(id)
-	r.base, r.caller = base, x.caller
-	for _, key := range strings.Split(tags[tagClientMetrics], ", ") {
+	r.parent, r.base, r.caller = tags[tagParent], base, x.caller
+	for _, key := range clientsMetrics(tags) {
 		if slices.Contains(ratios, key) {
 			r.clients[key] = true
 		}
 	}
 	p.schedule(r)
-	r.session, r.unmeasured = p.open(x, id, tags[tagParent])
+	r.session, r.unmeasured = p.open(x, id, r.parent)
+	if r.session == nil && base.duration > 0 {
+		r.unmeasured = statusPartial + sinceResumed + r.unmeasured
+	}
 	if r.session != nil && tags[tagPhase] == string(meter.Inference) {
-		r.setPhase(meter.Inference)
+		p.setPhase(r, meter.Inference)
 	}
 	p.mu.Lock()
 	if known := p.runs[id]; known != nil { // two resumes at once: the first one meters
@@ -275,7 +288,10 @@ func (p *Proxy) open(x *exchange, id, parent string) (*meter.Session, string) {
 
 // resume begins a new session of a run that had ended; its totals go on from what it had.
 func (p *Proxy) resume(x *exchange, id string) {
-	if p.find(id) != nil {
+	if r := p.find(id); r != nil { // for the server, too, it never ended: another process goes on with it
+		if x.found != nil && !x.ui {
+			p.join(x, r)
+		}
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
@@ -297,6 +313,17 @@ func (p *Proxy) resume(x *exchange, id string) {
 		r.partial = "the run was resumed and what it had before could not be read"
 	}
 	r.recall(now)
+}
+
+// join makes the client's process one of a run's.
+func (p *Proxy) join(x *exchange, r *run) {
+	if r.session == nil {
+		return
+	}
+	if process, err := p.peer(x); err == nil {
+		r.session.Join(process)
+		x.conn.joined.Store(r)
+	}
 }
 
 func (p *Proxy) find(id string) *run {
@@ -333,11 +360,7 @@ func (p *Proxy) end(x *exchange, id string) {
 }
 
 // updated looks at how the run stands after an update: the server's answer decides.
-func (p *Proxy) updated(x *exchange, res *http.Response) {
-	body, ok := readAnswer(res)
-	if !ok {
-		return
-	}
+func (p *Proxy) updated(x *exchange, body []byte) {
 	var answer struct {
 		Info runInfo `json:"run_info"`
 	}
@@ -388,7 +411,7 @@ func (p *Proxy) close(r *run, status string) {
 		delete(p.runs, r.id)
 		r.over.Store(true)
 	}
-	batch, caller, done := r.pending, r.caller, r.done
+	batch, caller, done, unread := r.pending, r.caller, r.done, r.unread
 	_, hasRatio := r.ours[metricAccuracy]
 	p.mu.Unlock()
 	if !open {
@@ -415,6 +438,9 @@ func (p *Proxy) close(r *run, status string) {
 	}
 	if !hasRatio && r.session != nil {
 		p.finished.SetDefault(r.id, r)
+		if unread {
+			p.background(func() { p.complete(r, caller) })
+		}
 	}
 	p.log.Info("run ended", "run", r.id, "status", status)
 }

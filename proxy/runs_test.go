@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -357,8 +359,10 @@ func TestADeletedRunIsDropped(t *testing.T) {
 func TestSkip(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
-	b.create(`{"key":"emissions.skip","value":"true"}`)
-	assert.Zero(t, b.open())
+	for _, value := range []string{"true", "True"} { // Python's client writes True
+		b.create(`{"key":"emissions.skip","value":"` + value + `"}`)
+		assert.Zero(t, b.open())
+	}
 	id := b.create("")
 	b.post("set-tag", `{"run_id":"`+id+`","key":"emissions.skip","value":"true"}`)
 	assert.Zero(t, b.open())
@@ -558,4 +562,260 @@ func TestARunIsTakenUpAgainAfterARestart(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, stateFile), []byte("{"), 0o600))
 	require.NoError(t, again.proxy.Restore(dir), "a damaged file stops nobody")
 	assert.FileExists(t, filepath.Join(dir, stateFile+".damaged"))
+}
+
+// What we wrote with an update that the server then refused is not the user's word when the client tries again.
+func TestACountOfOursIsNotTheUsers(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	evaluate := func(count string) {
+		b.post("log-inputs", `{"run_id":"`+id+`","datasets":[{"tags":[],"dataset":{}}]}`)
+		b.work()
+		b.post("log-metric", `{"run_id":"`+id+`","key":"example_count","value":`+count+`}`)
+	}
+	evaluate("30")
+	b.mlflow.hook = func(w http.ResponseWriter, _ *http.Request, name string, _ []byte) bool {
+		if name == "update" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		return name == "update"
+	}
+	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	assert.Equal(t, "30", b.mlflow.of(id).tags[tagInferences])
+	b.mlflow.hook = nil
+	evaluate("20")
+	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	r := b.mlflow.of(id)
+	assert.Equal(t, "50", r.tags[tagInferences])
+	assert.Equal(t, sourceEvaluate, r.tags[tagInferenceSource])
+	assert.InEpsilon(t, 10*r.metrics[metricInference]/50, r.metrics[metricInferences], 1e-9)
+}
+
+// A run goes on inside its parent and in its phase when the proxy is started anew.
+func TestNestingAndPhaseOutliveARestart(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	parent := b.create("")
+	for range 8 { // in whatever order they are kept
+		b.create(`{"key":"mlflow.parentRunId","value":"` + parent + `"}`)
+	}
+	b.post("set-tag", `{"run_id":"`+parent+`","key":"emissions.phase","value":"inference"}`)
+	dir := t.TempDir()
+	b.proxy.Drain(t.Context())
+	require.NoError(t, b.proxy.Keep(dir))
+	first := b.mlflow.of(parent).metrics
+
+	again := newBench(t, func(c *Config) { c.Upstream, _ = url.Parse(b.mlflow.server.URL) })
+	require.NoError(t, again.proxy.Restore(dir))
+	again.work()
+	again.post("update", `{"run_id":"`+parent+`","status":"FINISHED"}`)
+	second := b.mlflow.of(parent).metrics
+	all := again.meter.Totals().Runs.Total() // a parent has all of its children's
+	assert.Greater(t, second[metricEnergy]-first[metricEnergy], 0.9*all.KWh())
+	assert.InDelta(t, first[metricTraining], second[metricTraining], 1e-12)
+	assert.Greater(t, second[metricInference], first[metricInference])
+}
+
+// What was not measured of a run's earlier sessions is not measured by a later one.
+func TestAResumedRunStaysPartial(t *testing.T) {
+	t.Parallel()
+	elsewhere := func(c *Config) { c.LocalClients = []netip.Prefix{netip.MustParsePrefix("10.9.9.9/32")} }
+	for _, c := range []struct {
+		name          string
+		first, second func(*Config)
+		drain         bool
+		want          string
+	}{
+		{"stopped in the middle", nil, nil, true, "partial: before it was resumed: the proxy was stopped while the run went on"},
+		{"began elsewhere", elsewhere, nil, false, "partial: before it was resumed: unmeasured: the client 127.0.0.1 is on another machine; run a proxy there, or add its address to --local-clients if it is this one"},
+		{"went on elsewhere", nil, elsewhere, false, "partial: since it was resumed: unmeasured: the client 127.0.0.1 is on another machine; run a proxy there, or add its address to --local-clients if it is this one"},
+		{"measured", nil, nil, false, "measured"},
+	} {
+		b := newBench(t, c.first)
+		id := b.create("")
+		if c.drain {
+			b.proxy.Drain(t.Context())
+		} else {
+			b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+		}
+		again := newBench(t, func(to *Config) {
+			to.Upstream, _ = url.Parse(b.mlflow.server.URL)
+			if c.second != nil {
+				c.second(to)
+			}
+		})
+		for range 2 {
+			again.post("update", `{"run_id":"`+id+`","status":"RUNNING","end_time":1}`)
+			again.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+			assert.Equal(t, c.want, b.mlflow.of(id).tags[tagStatus], c.name)
+		}
+	}
+}
+
+// A client's own emissions_g is no measure of ours: what the run emitted before it was resumed follows from its energy.
+func TestAResumedRunDoesNotCountTheClientsMetric(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.post("log-metric", `{"run_id":"`+id+`","key":"emissions_g","value":42}`)
+	b.post("log-metric", `{"run_id":"`+id+`","key":"test_accuracy","value":0.5}`)
+	for _, status := range []string{"FINISHED", "RUNNING", "FINISHED"} {
+		b.work()
+		b.post("update", `{"run_id":"`+id+`","status":"`+status+`","end_time":1}`)
+	}
+	r := b.mlflow.of(id)
+	assert.Equal(t, 42.0, r.metrics[metricEmissions])
+	assert.InEpsilon(t, 50/(r.metrics[metricEnergy]*400), r.metrics[metricAccuracy], 1e-9)
+}
+
+// A ratio that could not be written is tried again with the next metric.
+func TestALateAccuracyOutlivesAFailure(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	failed := make(chan struct{})
+	var once sync.Once
+	b.mlflow.mu.Lock()
+	b.mlflow.hook = func(w http.ResponseWriter, _ *http.Request, name string, _ []byte) (handled bool) {
+		if name == "log-batch" {
+			once.Do(func() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				close(failed)
+				handled = true
+			})
+		}
+		return handled
+	}
+	b.mlflow.mu.Unlock()
+	b.post("log-metric", `{"run_id":"`+id+`","key":"test_accuracy","value":0.5}`)
+	<-failed
+	b.post("log-metric", `{"run_id":"`+id+`","key":"test_loss","value":0.5}`)
+	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics[metricAccuracy] > 0 }, 10*time.Second, 10*time.Millisecond)
+}
+
+// A server too slow to be read before the update is passed on is read after it: the accuracy was there all along.
+func TestAccuracyOfASlowServer(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.post("log-metric", `{"run_id":"`+id+`","key":"test_accuracy","value":0.5}`)
+	var once sync.Once
+	b.mlflow.mu.Lock()
+	b.mlflow.hook = func(_ http.ResponseWriter, r *http.Request, name string, _ []byte) bool {
+		if name == "get" {
+			once.Do(func() { <-r.Context().Done() })
+		}
+		return false
+	}
+	b.mlflow.mu.Unlock()
+	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics[metricAccuracy] > 0 }, 10*time.Second, 10*time.Millisecond)
+}
+
+// Only runs that are metered are sessions.
+func TestUnmeasuredRunsAreNoSessions(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	b := newBench(t, func(c *Config) { c.LocalClients = nil })
+	require.NoError(t, reg.Register(b.proxy.metrics))
+	b.create("")
+	found, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range found {
+		if f.GetName() == "emissions_running_sessions" {
+			assert.Zero(t, f.GetMetric()[0].GetGauge().GetValue())
+			return
+		}
+	}
+	t.Fatal("no such metric")
+}
+
+// After a crash only the curve is there. It is ours and not the client's, and the run goes on from where it ends.
+func TestARunIsResumedAfterACrash(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(c *Config) { c.LogInterval = 50 * time.Millisecond })
+	live, crash := context.WithCancel(t.Context())
+	go func() { _ = b.proxy.Run(live) }()
+	id := b.create("")
+	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics[metricEmissions] > 0 }, 10*time.Second, 10*time.Millisecond)
+	crash()
+	again := newBench(t, func(c *Config) { c.Upstream, _ = url.Parse(b.mlflow.server.URL) })
+	b.mlflow.mu.Lock()
+	var once sync.Once
+	b.mlflow.hook = func(w http.ResponseWriter, _ *http.Request, name string, _ []byte) (handled bool) {
+		if name == "get" {
+			once.Do(func() {
+				handled = true
+				_, _ = w.Write([]byte(`{"run":{"info":{"run_id":"` + id + `","status":"RUNNING"},"data":{"metrics":[{"key":"emissions_g","value":3,"step":500}],"tags":[{"key":"emissions.version","value":"` +
+					b.mlflow.of(id).tags[tagVersion] + `"}]}}}`))
+			})
+		}
+		return handled
+	}
+	b.mlflow.runs[id].metrics[metricEmissions] = 3
+	b.mlflow.mu.Unlock()
+	again.post("update", `{"run_id":"`+id+`","status":"RUNNING","end_time":1}`)
+	again.work()
+	again.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	r := b.mlflow.of(id)
+	assert.NotContains(t, r.tags, tagClientMetrics)
+	assert.Greater(t, r.metrics[metricEmissions], 3.0)
+	assert.Equal(t, "partial: before it was resumed: the proxy ended while the run went on", r.tags[tagStatus])
+	var last struct{ Metrics []struct{ Step int } }
+	require.NoError(t, json.Unmarshal(r.batches[len(r.batches)-1], &last))
+	assert.GreaterOrEqual(t, last.Metrics[0].Step, 500, "or MLflow would go on to show the curve's last value")
+}
+
+// A server that takes nothing for some minutes, or a token that expires meanwhile, leaves an old value of ours in the
+// run: it is not the client's own.
+func TestTheLiveCurveAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(c *Config) { c.LogInterval = 20 * time.Millisecond })
+	var refused, first atomic.Int32
+	b.mlflow.hook = func(w http.ResponseWriter, _ *http.Request, name string, _ []byte) bool {
+		if name != "log-batch" || first.Add(1) == 1 {
+			return false
+		}
+		refused.Add(1)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	}
+	id := b.create("")
+	live, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = b.proxy.Run(live) }()
+	require.Eventually(t, func() bool { return refused.Load() > 5 }, 10*time.Second, 10*time.Millisecond)
+	stop()
+	<-ended
+	b.proxy.writers.Wait()
+	b.mlflow.mu.Lock()
+	b.mlflow.hook = nil
+	b.mlflow.mu.Unlock()
+	old := b.mlflow.of(id).metrics[metricEmissions]
+	b.work()
+	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	r := b.mlflow.of(id)
+	assert.NotContains(t, r.tags, tagClientMetrics)
+	assert.Greater(t, r.metrics[metricEmissions], old)
+}
+
+// Where nothing can be read, as under a --procfs that is not there, nothing is known: no zero stands in its place.
+func TestWhatWasNeverReadIsNotZero(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(c *Config) {
+		c.Meter = meter.New(meter.Config{Logger: slog.New(slog.DiscardHandler), Procfs: t.TempDir(), Sysfs: t.TempDir()})
+		c.LogInterval = 10 * time.Millisecond
+	})
+	id := b.create("")
+	for range 3 {
+		for _, r := range b.proxy.due(time.Now().Add(time.Minute)) {
+			b.proxy.logLive(t.Context(), r)
+		}
+	}
+	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	r := b.mlflow.of(id)
+	assert.Empty(t, r.metrics)
+	assert.True(t, strings.HasPrefix(r.tags[tagStatus], "unmeasured: no RAPL under "), r.tags[tagStatus])
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"mlflow-emissions-proxy/carbon"
@@ -20,6 +22,8 @@ const stateFile = "runs.json"
 // keptRun is a run as it is kept: what it used so far, and whose process goes on. No credential is in it.
 type keptRun struct {
 	ID        string               `json:"run_id"`
+	Parent    string               `json:"parent"`
+	Phase     meter.Phase          `json:"phase"`
 	Scope     meter.Scope          `json:"scope"`
 	Process   meter.Process        `json:"process"`
 	Energy    meter.Energies       `json:"energy_j"`
@@ -50,10 +54,11 @@ func (p *Proxy) Keep(dir string) error {
 		}
 		t := r.base.plus(p.reckon(r.final))
 		k.Runs = append(k.Runs, keptRun{
-			ID: r.id, Scope: r.session.Scope(), Process: r.session.Opener(), Energy: t.energy, Duration: t.duration, Training: t.training,
+			ID: r.id, Parent: r.parent, Phase: r.byTag, Scope: r.session.Scope(), Process: r.session.Opener(), Energy: t.energy, Duration: t.duration, Training: t.training,
 			Inference: t.inference, Low: t.low, High: t.high, Inferred: t.inferred, Count: r.before + r.counted, Ours: maps.Clone(r.ours), Clients: maps.Clone(r.clients),
 		})
 	}
+	slices.SortFunc(k.Runs, func(a, b keptRun) int { return cmp.Compare(p.depth(a.ID), p.depth(b.ID)) })
 	p.mu.Unlock()
 	b, err := json.Marshal(k)
 	if err != nil {
@@ -65,6 +70,15 @@ func (p *Proxy) Keep(dir string) error {
 		return fmt.Errorf("keep running sessions: %w", err)
 	}
 	return os.Rename(path+".new", path)
+}
+
+// depth tells how deeply a run is nested: parents are taken up before what is inside them. Callers hold mu.
+func (p *Proxy) depth(id string) int {
+	n := 0
+	for r := p.runs[id]; r != nil && n < len(p.runs); r = p.runs[r.parent] {
+		n++
+	}
+	return n
 }
 
 // Restore takes up the runs that were kept and whose process still is there. What they used while the proxy was down is
@@ -84,15 +98,18 @@ func (p *Proxy) Restore(dir string) error {
 		return os.Rename(path, path+".damaged")
 	}
 	for _, old := range k.Runs {
-		s, err := p.cfg.Meter.Begin(old.ID, "", old.Scope, old.Process)
+		s, err := p.cfg.Meter.Begin(old.ID, old.Parent, old.Scope, old.Process)
 		if err != nil {
 			p.log.Info("a run's process ended while the proxy was down", "run", old.ID)
 			continue
 		}
 		r := newRun(old.ID)
-		r.session = s
+		r.session, r.parent = s, old.Parent
+		if old.Phase != "" {
+			p.setPhase(r, old.Phase)
+		}
 		r.base = totals{energy: old.Energy, duration: old.Duration, training: old.Training, inference: old.Inference, low: old.Low, high: old.High, inferred: old.Inferred}
-		r.before = old.Count
+		r.before, r.told = old.Count, []string{formatCount(old.Count)}
 		r.partial = fmt.Sprintf("the proxy was down for %.0f s", time.Since(k.Stopped).Seconds())
 		for key, v := range old.Ours {
 			r.ours[key] = v

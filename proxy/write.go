@@ -53,7 +53,7 @@ func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte
 	if now != nil {
 		r.noticeClients(run)
 	}
-	r.final = record
+	r.final, r.unread = record, now == nil
 	f := p.figuresOf(r, record, now, at)
 	for k, v := range f.values {
 		r.wrote(k, v)
@@ -62,11 +62,8 @@ func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte
 }
 
 // wrote remembers what we write under a name that the client could use, too. An attempt may fail without our knowing
-// whether the server took it, so the last few are kept.
-func (r *run) wrote(key string, v float64) {
-	last := append(r.ours[key], v)
-	r.ours[key] = last[max(0, len(last)-4):]
-}
+// whether the server took it, so all are kept until one is known to be there.
+func (r *run) wrote(key string, v float64) { r.ours[key] = append(r.ours[key], v) }
 
 // refused says whether the server will never take this batch.
 func refused(err error) bool {
@@ -136,4 +133,13 @@ func (r *run) recall(now mlflow.Run) {
 		}
 	}
 	r.recallCount(now)
+	if now.Tags[tagVersion] != "" && now.Tags[tagStatus] == "" && r.partial == "" {
+		r.partial = beforeResumed + "the proxy ended while the run went on"
+	}
+	if was := now.Tags[tagStatus]; was != "" && was != statusMeasured && r.partial == "" {
+		r.partial = strings.TrimPrefix(was, statusPartial)
+		if !strings.HasPrefix(r.partial, beforeResumed) && !strings.HasPrefix(r.partial, sinceResumed) {
+			r.partial = beforeResumed + r.partial
+		}
+	}
 }

@@ -96,6 +96,24 @@ def resumed():
     return {"run": run.info.run_id, "first": first}
 
 
+def abandoned():
+    """A run whose process is killed, and whose only ancestor is init by then."""
+    parent = os.getpid()
+    if os.fork():
+        os._exit(0)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    print(json.dumps({"run": mlflow.start_run().info.run_id}), flush=True)
+    os._exit(1)
+
+
+def takes_up():
+    """Another process goes on with a run, and logs nothing until its end."""
+    with mlflow.start_run(run_id=args[0]):
+        burn(2)
+    return {"run": args[0]}
+
+
 def renamed():
     client = mlflow.MlflowClient()
     with mlflow.start_run() as run:
