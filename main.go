@@ -442,8 +442,20 @@ type demoCmd struct {
 func (c *demoCmd) Run(s streams) error {
 	ctx, stop := signals(context.Background(), s.err)
 	defer stop()
+	// What the user can mend is found before minutes are spent on setting up.
 	if _, err := c.supply(); err != nil {
-		return err // before minutes are spent on setting up
+		return err
+	}
+	if _, err := c.config(); err != nil {
+		return err
+	}
+	main, admin, err := c.listen()
+	if err != nil {
+		return err
+	}
+	_ = main.Close()
+	if admin != nil {
+		_ = admin.Close()
 	}
 	cache, err := mlflow.CacheDir()
 	if err != nil {
@@ -451,7 +463,7 @@ func (c *demoCmd) Run(s streams) error {
 	}
 	env, err := mlflow.Setup(ctx, cache, nil, s.out)
 	if err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	dir := filepath.Join(cache, "demo")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -463,21 +475,31 @@ func (c *demoCmd) Run(s streams) error {
 	fmt.Fprintln(s.out, "Starting the MLflow server and the proxy ...")
 	child := &mlflow.ServerConfig{Command: env.MLflow(), Dir: dir, Lean: true}
 	return c.serve(ctx, c.logger(s.err), upstream{child: child}, func(ctx context.Context, trackingURI, serverURI *url.URL) error {
-		fmt.Fprintf(s.out, "Training four small models with the unmodified client: MLFLOW_TRACKING_URI=%s\n", trackingURI)
+		fmt.Fprintf(s.out, "Training four small models with the unmodified client, which is told only this:\n  MLFLOW_TRACKING_URI=%s\n", trackingURI)
 		if err := mlflow.Demo(ctx, env, trackingURI, s.out); err != nil {
-			return err
+			return unlessStopped(ctx, err)
 		}
 		page, err := mlflow.PrintDemo(ctx, serverURI, trackingURI, s.out)
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(s.out, "\nOpen %s\n", page)
-		if !c.Exit {
-			fmt.Fprintln(s.out, "Serving until Ctrl-C.")
-			<-ctx.Done()
+		if c.Exit {
+			fmt.Fprintln(s.out, "which demo serves when it is started without --exit.")
+			return nil
 		}
+		fmt.Fprintln(s.out, "Serving until Ctrl-C.")
+		<-ctx.Done()
 		return nil
 	})
+}
+
+// unlessStopped is the error, unless it is that what was under way ended by the user's own Ctrl-C.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return errors.New("stopped before the demo was done")
+	}
+	return err
 }
 
 type doctorCmd struct {
@@ -524,6 +546,9 @@ func (c *doctorCmd) Run(s streams) error {
 	}
 	intensity, source := supply.Intensity(time.Now())
 	fmt.Fprintf(s.out, "\nCarbon intensity: %.0f gCO2e/kWh (%s), PUE %.2f\n", intensity.GPerKWh(), source, supply.PUE())
+	if c.Location == "auto" && c.CarbonIntensity == nil {
+		remedies = append(remedies, "carbon intensity: --location, with your country, state or cloud region")
+	}
 	if len(remedies) > 0 {
 		fmt.Fprintf(s.out, "\nWhat would make it more exact:\n  %s\n", strings.Join(remedies, "\n  "))
 	}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -350,10 +351,16 @@ func TestDemo(t *testing.T) {
 	code, out, errs := command(t, offline, "demo", "--exit", "--listen", "127.0.0.1:0", "--admin-listen", "", "--state-dir", t.TempDir(), "--location", "BE")
 	require.Zero(t, code, "%s\n%s", out, errs)
 	for _, name := range []string{"logistic-regression", "random-forest", "neural-network"} {
-		assert.Regexp(t, fmt.Sprintf(`%s +0\.9\d+ +\S*\d\S* +\S*\d\S* +\S*\d\S* +\S*\d\S* +\S+ +measured`, name), out)
+		assert.Regexp(t, fmt.Sprintf(`(?m)^%s +0\.9\d+ +\S*\d\S* +\S*\d\S* +\S*\d\S*$`, name), out)
 	}
-	assert.Regexp(t, `linear-regression +- +\S*\d\S* +- +- `, out)
-	assert.Contains(t, out, "Open http://127.0.0.1:")
+	assert.Regexp(t, `(?m)^linear-regression +- +\S*\d\S* +- +-$`, out)
+	assert.NotRegexp(t, "partial|unmeasured", out)
+	for line := range strings.Lines(out) {
+		assert.LessOrEqual(t, len(line), 81, line)
+	}
+	for _, name := range []string{"emissions_g", "accuracy_per_emission", "emission_per_10_inferences", "Open http://127.0.0.1:"} {
+		assert.Contains(t, out, name)
+	}
 }
 
 // The user types what the wall meter shows: here a constant 30 W and a quarter more than the components drew.
@@ -370,12 +377,14 @@ func TestCalibrate(t *testing.T) {
 	require.NoError(t, cmd.Start())
 	asked := regexp.MustCompile(`components draw ([\d.]+) W\. What does the wall meter show, in W\? $`)
 	var said strings.Builder
+	least, most := math.Inf(1), 0.0
 	for buffer := make([]byte, 4096); ; {
 		n, err := out.Read(buffer)
 		said.Write(buffer[:n])
 		if m := asked.FindStringSubmatch(said.String()); m != nil {
 			components, parseErr := strconv.ParseFloat(m[1], 64)
 			require.NoError(t, parseErr)
+			least, most = min(least, components), max(most, components)
 			answer := fmt.Sprintf("%f W\n", 1.25*components+30)
 			if !strings.Contains(said.String(), "not a number") {
 				answer = "nothing\n"
@@ -400,8 +409,10 @@ func TestCalibrate(t *testing.T) {
 	require.NoError(t, err)
 	offset, err := strconv.ParseFloat(flags[2], 64)
 	require.NoError(t, err)
-	assert.InEpsilon(t, 1.25, slope, 0.1, said.String())
-	assert.InEpsilon(t, 30, offset, 0.1, said.String())
+	// What the components drew is told to 0.01 W, which is much where a busy machine leaves little between the loads.
+	tolerance := 1.25*0.01/(most-least) + 0.001
+	assert.InDelta(t, 1.25, slope, tolerance, said.String())
+	assert.InDelta(t, 30, offset, tolerance*most+0.02, said.String())
 
 	code, _, refused := command(t, nil, "doctor", "--calibrate", "--wall-slope", "1.1")
 	assert.Equal(t, 2, code)

@@ -17,6 +17,9 @@ func TestJava(t *testing.T) {
 	if err != nil {
 		t.Skip("no Maven to fetch and run the Java client with")
 	}
+	if _, err := exec.LookPath("javac"); err != nil {
+		t.Skip("no JDK to compile what uses the Java client")
+	}
 	p := startProxy(t)
 	project := t.TempDir()
 	require.NoError(t, os.CopyFS(project, os.DirFS(filepath.Join("testdata", "java"))))

@@ -104,9 +104,10 @@ func TestResumed(t *testing.T) {
 	r := of(t, out["run"])
 	m := figures(t, r)
 	first := out["first"].(map[string]any)
-	for _, key := range []string{"emissions_g", "emissions/cpu_energy_kwh", "emissions/duration_s"} {
+	for _, key := range []string{"emissions_g", "emissions/cpu_energy_kwh"} {
 		assert.Greater(t, m[key], 1.2*first[key].(float64), key)
 	}
+	assert.Greater(t, m["emissions/duration_s"], 0.4+first["emissions/duration_s"].(float64), "half a second of CPU time takes no less")
 	assert.InEpsilon(t, 50/m["emissions_g"], m["accuracy_per_emission"], 1e-9)
 	assert.NotContains(t, r.Tags, "emissions.client_metrics")
 }
@@ -166,7 +167,7 @@ func TestUsersTags(t *testing.T) {
 	assert.InEpsilon(t, 60/m["emissions/training_g"], m["accuracy_per_emission"], 1e-9)
 	assert.InEpsilon(t, 10*m["emissions/inference_g"]/250, m["emission_per_10_inferences"], 1e-9)
 	assert.Equal(t, "tag", r.Tags["emissions.inferences_source"])
-	assert.Greater(t, m["emissions/inference_g"], m["emissions/training_g"]*0.8)
+	assert.Greater(t, m["emissions/inference_g"], m["emissions/training_g"], "it works three times as long in the one as in the other")
 }
 
 func TestLateAccuracy(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -90,16 +91,26 @@ func TestPeerThatIsNotThere(t *testing.T) {
 	assert.ErrorIs(t, err, ErrNoPeer)
 }
 
-// A process's clock is finer than the ticks in its stat file, and agrees with them.
+// A process's clock is finer than the ticks in its stat file, and agrees with them: user and system time are each cut off
+// to a tick there.
 func TestProcessClock(t *testing.T) {
 	t.Parallel()
 	linuxOnly(t)
 	fs := newProcfs("/proc")
+	before, ok := processClock(os.Getpid())
+	require.True(t, ok)
+	b, err := fs.read(strconv.Itoa(os.Getpid()), "stat")
+	require.NoError(t, err)
+	ticks, err := parseStat(b)
+	require.NoError(t, err)
 	s, err := fs.stat(os.Getpid())
 	require.NoError(t, err)
-	own, ok := processClock(os.Getpid())
+	after, ok := processClock(os.Getpid())
 	require.True(t, ok)
-	assert.InDelta(t, own.Seconds(), s.own.Seconds(), 1)
+	assert.Greater(t, ticks.own, before-2*tick)
+	assert.Less(t, ticks.own, after)
+	assert.LessOrEqual(t, before, s.own)
+	assert.LessOrEqual(t, s.own, after)
 	assert.NotZero(t, s.own%tick, "finer than a tick")
 }
 

@@ -2,8 +2,8 @@ package mlflow
 
 import "syscall"
 
-// childAttributes put the server into a process group of its own, so that Ctrl-C reaches it through us only, when its
-// last figures are written; and end it with us, even if we are killed.
+// childAttributes put a child into a process group of its own, so that Ctrl-C reaches it through us only: the server when
+// its last figures are written. And they end it with us, even if we are killed.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }

@@ -10,9 +10,9 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
-	"text/tabwriter"
 )
 
 //go:embed demo.py
@@ -21,11 +21,15 @@ var demoScript string
 // demoExperiment is the experiment that the script logs to.
 const demoExperiment = "emissions-demo"
 
-// Demo trains the demo's models with the unmodified client; all it is told is the tracking URI.
+// Demo trains the demo's models with the unmodified client; all it is told is the tracking URI, and not to look for it
+// behind a proxy that the environment names for the world outside.
 func Demo(ctx context.Context, env Environment, trackingURI *url.URL, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, env.Python(), "-c", demoScript, demoExperiment)
 	here := trackingURI.Hostname() // Python's client takes HTTP_PROXY even to loopback
 	cmd.Env = append(os.Environ(), "MLFLOW_TRACKING_URI="+trackingURI.String(), "NO_PROXY="+here, "no_proxy="+here, "GIT_PYTHON_REFRESH=quiet", "MLFLOW_DISABLE_TELEMETRY=true")
+	cmd.SysProcAttr = childAttributes()
+	runtime.LockOSThread() // its death signal is sent when the thread ends that started it
+	defer runtime.UnlockOSThread()
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("train the demo's models: %w", err)
@@ -57,10 +61,15 @@ func PrintDemo(ctx context.Context, serverURI, pages *url.URL, out io.Writer) (p
 		return "", fmt.Errorf("read the demo's runs: %w", err)
 	}
 	slices.Reverse(found.Runs)
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "\nrun\taccuracy\temissions_g\taccuracy_per_emission\temission_per_10_inferences\tenergy_kwh\tcpu by\tstatus\t")
+	// Two lines of names, so that a terminal of 80 columns holds the table.
+	const row = "%-19s  %8s  %11s  %13s  %16s\n"
+	fmt.Fprintln(out)
+	fmt.Fprintf(out, row, "", "", "", "accuracy_per_", "emission_per_10_")
+	fmt.Fprintf(out, row, "run", "accuracy", "emissions_g", "emission", "inferences")
+	fmt.Fprintf(out, row, "", "", "g", "%/g", "g")
+	var r Run
 	for _, found := range found.Runs {
-		r := found.run()
+		r = found.run()
 		show := func(key string) string {
 			m, ok := r.Metrics[key]
 			if !ok {
@@ -68,10 +77,16 @@ func PrintDemo(ctx context.Context, serverURI, pages *url.URL, out io.Writer) (p
 			}
 			return strconv.FormatFloat(m.Value, 'g', 4, 64)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", r.Name, show(r.Tags["emissions.accuracy_key"]), show("emissions_g"), show("accuracy_per_emission"),
-			show("emission_per_10_inferences"), show("emissions/energy_kwh"), r.Tags["emissions.method.cpu"], r.Tags["emissions.status"])
+		fmt.Fprintf(out, row, r.Name, show(r.Tags["emissions.accuracy_key"]), show("emissions_g"), show("accuracy_per_emission"), show("emission_per_10_inferences"))
+		if s := r.Tags["emissions.status"]; s != "measured" {
+			fmt.Fprintf(out, "  %s\n", s)
+		}
 	}
-	return pages.String() + "/#/experiments/" + id, w.Flush()
+	fmt.Fprint(out, "\naccuracy_per_emission: test accuracy in % / grams emitted for training.\n"+
+		"emission_per_10_inferences: grams emitted for ten predictions.\n")
+	fmt.Fprintf(out, "Energy of the CPU by %s, of memory by %s; %s gCO2e/kWh:\n%s.\n",
+		r.Tags["emissions.method.cpu"], r.Tags["emissions.method.ram"], r.Tags["emissions.intensity"], r.Tags["emissions.intensity_source"])
+	return pages.String() + "/#/experiments/" + id + "/runs", nil
 }
 
 // demoRuns is the number of runs that the script makes.

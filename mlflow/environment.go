@@ -76,7 +76,7 @@ func setup(ctx context.Context, cacheDir, wanted, pins string, progress io.Write
 	if err := os.RemoveAll(dir); err != nil {
 		return Environment{}, fmt.Errorf("remove a half-made environment: %w", err)
 	}
-	fmt.Fprintf(progress, "Setting up a private Python environment (once; a minute or two) in %s\n", dir)
+	fmt.Fprintf(progress, "Setting up a private Python environment (once; a minute or two) in\n  %s\n", dir)
 	if out, err := exec.CommandContext(ctx, python, "-m", "venv", dir).CombinedOutput(); err != nil {
 		return Environment{}, fmt.Errorf("make a virtual environment with %s: %w; on Debian and Ubuntu it needs the package python3-venv (%s)", python, err, lastLine(out))
 	}

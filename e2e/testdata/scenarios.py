@@ -152,7 +152,7 @@ def tags():
         burn(0.3)
         mlflow.log_metrics({"f1": 0.6, "test_accuracy": 0.9})
         mlflow.set_tag("emissions.phase", "inference")
-        burn(0.5)
+        burn(1)
         mlflow.set_tag("emissions.phase", "training")
         mlflow.set_tag("emissions.inferences", 250)
     return {"run": run.info.run_id}
