@@ -35,7 +35,7 @@ func visible(procfs string) Finding {
 			continue
 		}
 		seen++
-		if _, err := os.ReadDir(filepath.Join(dir, "fd")); errors.Is(err, fs.ErrPermission) {
+		if errors.Is(lookInto(filepath.Join(dir, "fd")), fs.ErrPermission) {
 			closed++
 		}
 	}
@@ -50,7 +50,19 @@ func visible(procfs string) Finding {
 	f.Detail = fmt.Sprintf("%d processes %s", seen, where)
 	if closed > 0 {
 		f.Detail += fmt.Sprintf("; of %d, which are other users', it cannot be told which runs they open", closed)
-		f.Remedy = "run as the user who trains, or: sudo setcap cap_sys_ptrace,cap_dac_read_search+ep mlflow-emissions-proxy"
+		f.Remedy = "run as the user who trains, or: sudo setcap cap_sys_ptrace,cap_dac_read_search+ep mlflow-emissions-proxy; " +
+			"in a container: docker run --user 0 --cap-add SYS_PTRACE"
 	}
 	return f
+}
+
+// lookInto tries what finding the process at the other end of a connection takes. Root may list the folder without
+// CAP_SYS_PTRACE, but not read the links in it.
+func lookInto(fd string) error {
+	open, err := os.ReadDir(fd)
+	if err != nil || len(open) == 0 {
+		return err
+	}
+	_, err = os.Readlink(filepath.Join(fd, open[0].Name()))
+	return err
 }
