@@ -9,10 +9,13 @@ import (
 // all of a process's pages for it.
 const proportionDuty = 0.0002
 
+// proportionInterval is how often a process's turn may come: more would be a program woken up for little.
+const proportionInterval = 5 * time.Second
+
 // apportionAll goes on with apportion until ctx is done.
 func (m *Meter) apportionAll(ctx context.Context) {
 	sys := openSystem(m.procfs)
-	tick := time.NewTicker(m.interval)
+	tick := time.NewTicker(proportionInterval)
 	defer tick.Stop()
 	for {
 		select {

@@ -13,7 +13,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	tick := time.NewTicker(min(p.cfg.LogInterval, time.Second))
+	// Often enough that a run's turn comes in time, and no oftener: each tick wakes the program up.
+	tick := time.NewTicker(max(min(p.cfg.LogInterval, time.Second), p.cfg.LogInterval/10))
 	defer tick.Stop()
 	for {
 		select {
