@@ -19,7 +19,7 @@ type acpiMeter struct {
 	over   time.Duration // what the firmware averages over; 0 where it does not say
 
 	file  *os.File // open while it can be read
-	state raplState
+	state readState
 }
 
 // acpiBounds are for a meter that does not tell its accuracy: what ENERGY STAR asks of a server that reports its input
@@ -48,7 +48,7 @@ func openACPI(sysfs string) (WallSensor, error) {
 	var whole, unsaid []string
 	for _, dir := range dirs {
 		switch {
-		case acpiText(dir, "power1_is_battery") == "1": // it measures a battery
+		case sysfsText(dir, "power1_is_battery") == "1": // it measures a battery
 		case acpiMeasures(dir, "LNXSYBUS*"):
 			whole = append(whole, dir)
 		case !acpiMeasures(dir, "*"):
@@ -73,7 +73,7 @@ func acpiFolders(root string) (dirs []string) {
 	found, _ := filepath.Glob(filepath.Join(root, "hwmon*"))
 	for _, hwmon := range found {
 		for _, dir := range []string{hwmon, filepath.Join(hwmon, "device")} {
-			if acpiText(dir, "name") == "power_meter" {
+			if sysfsText(dir, "name") == "power_meter" {
 				dirs = append(dirs, dir)
 				break
 			}
@@ -93,19 +93,14 @@ func acpiMeasures(dir, pattern string) bool {
 	return false
 }
 
-func acpiText(dir, name string) string {
-	b, _ := os.ReadFile(filepath.Join(dir, name))
-	return strings.TrimSpace(string(b))
-}
-
 func newACPIMeter(dir string) (*acpiMeter, error) {
-	m := &acpiMeter{path: filepath.Join(dir, "power1_average"), bounds: acpiAccuracy(acpiText(dir, "power1_accuracy"))}
+	m := &acpiMeter{path: filepath.Join(dir, "power1_average"), bounds: acpiAccuracy(sysfsText(dir, "power1_accuracy"))}
 	if _, err := os.Stat(m.path); errors.Is(err, fs.ErrNotExist) {
 		m.path = filepath.Join(dir, "power1_input")
 	}
 	interval := filepath.Join(dir, "power1_average_interval")
 	// All bits set is "unknown" here, too.
-	if ms, err := strconv.ParseUint(acpiText(dir, "power1_average_interval"), 10, 32); err == nil && ms < 1<<32-1 {
+	if ms, err := strconv.ParseUint(sysfsText(dir, "power1_average_interval"), 10, 32); err == nil && ms < 1<<32-1 {
 		m.over = time.Duration(ms) * time.Millisecond
 	}
 	if m.over > acpiMaxWindow {
@@ -142,16 +137,16 @@ func (m *acpiMeter) Bounds() Bounds { return m.bounds }
 func (m *acpiMeter) Read(_ Energy, load Load) (Energy, error) {
 	p, err := m.power()
 	if err != nil {
-		m.state = raplLost
+		m.state = readLost
 		return 0, err
 	}
 	state := m.state
-	m.state = raplCounting
+	m.state = readCounting
 	switch {
-	case state == raplFresh:
+	case state == readFresh:
 		return 0, nil
-	case state == raplLost:
-		return 0, fmt.Errorf("read %s: it is back, and counts from here", m.path)
+	case state == readLost:
+		return 0, fmt.Errorf("read %s: %w", m.path, errBack)
 	case load.Gap:
 		return 0, fmt.Errorf("read %s: its power now says nothing of the %s since the reading before", m.path, load.Elapsed)
 	}
@@ -167,7 +162,7 @@ func (m *acpiMeter) power() (Power, error) {
 		}
 		m.file = f
 	}
-	microwatts, err := raplNumber(m.file)
+	microwatts, err := sysfsNumber(m.file)
 	if err != nil {
 		m.close()
 		return 0, fmt.Errorf("read %s: %w", m.path, err)

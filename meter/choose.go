@@ -3,7 +3,6 @@ package meter
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -21,16 +20,15 @@ type chosen struct {
 // with what would open it where something would.
 func choose(procfs, sysfs string, psys bool, line Line) *chosen {
 	c := &chosen{}
-	if runtime.GOOS != "linux" {
+	if runtime.GOOS == "linux" {
+		if !psys || !c.choosePsys(sysfs) {
+			c.chooseCPUAndRAM(procfs, sysfs)
+		}
+		c.chooseGPUs(procfs, sysfs)
+		c.chooseWall(sysfs, line)
+	} else {
 		c.chooseElsewhere(line)
-		c.findings = append(c.findings, visible(procfs))
-		return c
 	}
-	if !psys || !c.choosePsys(sysfs) {
-		c.chooseCPUAndRAM(procfs, sysfs)
-	}
-	c.chooseGPUs(procfs, sysfs)
-	c.chooseWall(sysfs, line)
 	c.findings = append(c.findings, visible(procfs))
 	return c
 }
@@ -162,7 +160,7 @@ func raplRemedy(err error) string {
 func nvmlRemedy(sysfs string) string {
 	vendors, _ := filepath.Glob(filepath.Join(sysfs, "bus", "pci", "devices", "*", "vendor"))
 	for _, path := range vendors {
-		if b, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(b)) == "0x10de" {
+		if sysfsText(path) == "0x10de" {
 			return "install NVIDIA's driver; in a container: docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility; " +
 				"a binary that was built with CGO_ENABLED=0 has no NVML"
 		}

@@ -22,7 +22,7 @@ func modelLimit(procfs, sysfs string) float64 {
 	limit := math.Inf(1)
 	for _, mount := range []string{"", "unified"} { // the second where both versions are mounted (systemd's hybrid mode)
 		for _, dir := range modelUpwards(v2) {
-			f := strings.Fields(modelFile(root, mount, dir, "cpu.max")) // "150000 100000", "max 100000"
+			f := strings.Fields(sysfsText(root, mount, dir, "cpu.max")) // "150000 100000", "max 100000"
 			if len(f) == 2 {
 				limit = min(limit, modelQuota(f[0], f[1]))
 			}
@@ -30,7 +30,7 @@ func modelLimit(procfs, sysfs string) float64 {
 	}
 	for _, mount := range []string{"cpu", "cpu,cpuacct"} { // the first is a link to the second, where it is there
 		for _, dir := range modelUpwards(v1) {
-			limit = min(limit, modelQuota(modelFile(root, mount, dir, "cpu.cfs_quota_us"), modelFile(root, mount, dir, "cpu.cfs_period_us")))
+			limit = min(limit, modelQuota(sysfsText(root, mount, dir, "cpu.cfs_quota_us"), sysfsText(root, mount, dir, "cpu.cfs_period_us")))
 		}
 	}
 	if math.IsInf(limit, 1) {
@@ -65,11 +65,6 @@ func modelUpwards(cgroup string) []string {
 		dirs = append(dirs, dir)
 	}
 	return dirs
-}
-
-func modelFile(elem ...string) string {
-	b, _ := os.ReadFile(filepath.Join(elem...))
-	return strings.TrimSpace(string(b))
 }
 
 // modelQuota returns quota / period, infinity where they are no limit: "max", -1, or nothing that makes sense.

@@ -45,5 +45,5 @@ func (c modelCore) describe(cloud string) string {
 // modelCloud tells a cloud's machine by its firmware, such as "Amazon EC2 c7g.xlarge"; a space where that says nothing.
 func modelCloud(sysfs string) string {
 	id := filepath.Join(sysfs, "class", "dmi", "id")
-	return modelFile(id, "sys_vendor") + " " + modelFile(id, "product_name")
+	return sysfsText(id, "sys_vendor") + " " + sysfsText(id, "product_name")
 }

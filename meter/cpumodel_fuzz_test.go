@@ -12,8 +12,8 @@ import (
 // Whatever /proc and /sys show: no panic, and a power that is one.
 func FuzzCPUModel(f *testing.F) {
 	for _, dir := range []string{"epyc-hidden-zen5", "xeon-hidden-cascade-lake", "ryzen-5-3600-virtual", "graviton3e", "ampere-one", "garbage-cpuinfo"} {
-		f.Add([]byte(modelFile("testdata", "cpu", dir, "proc", "cpuinfo")), []byte(modelFile("testdata", "cpu", dir, "proc", "stat")),
-			[]byte(modelFile("testdata", "cpu", dir, "sys", "class", "dmi", "id", "product_name")))
+		f.Add([]byte(sysfsText("testdata", "cpu", dir, "proc", "cpuinfo")), []byte(sysfsText("testdata", "cpu", dir, "proc", "stat")),
+			[]byte(sysfsText("testdata", "cpu", dir, "sys", "class", "dmi", "id", "product_name")))
 	}
 	f.Add([]byte("processor: 0\nvendor_id: ARM\nmodel: 0xd40\nmodel name: AMD 0-Core Processor\nflags: hypervisor\n"), []byte("cpu0 \n"), []byte("c7gn.\n"))
 	f.Add([]byte("processor: 0\nmodel name: Intel Xeon X5650 99999999999999999999999-Core\nflags: hypervisor\n"), []byte{}, []byte{})

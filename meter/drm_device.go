@@ -23,7 +23,7 @@ type drmDevice struct {
 	path  string   // of file
 	kept  string   // which of drmFiles it is, once that could be read: another would count something else
 	last  uint64   // uJ, or uW where it is no counter
-	state raplState
+	state readState
 }
 
 // drmFiles are a card's meters, the best first. The xe driver has the whole card's counter as energy1_input and the
@@ -89,7 +89,7 @@ func (d *drmDevice) open() error {
 func (d *drmDevice) hwmon() (dirs []string) {
 	found, _ := filepath.Glob(filepath.Join(d.dir, "hwmon", "hwmon*"))
 	for _, dir := range found {
-		if b, err := os.ReadFile(filepath.Join(dir, "name")); err == nil && strings.TrimSpace(string(b)) == d.driver {
+		if sysfsText(dir, "name") == d.driver {
 			dirs = append(dirs, dir)
 		}
 	}
@@ -108,11 +108,11 @@ func (d *drmDevice) isAPU() bool {
 		return false
 	}
 	for _, dir := range d.hwmon() {
-		if b, err := os.ReadFile(filepath.Join(dir, "in1_label")); err == nil && strings.TrimSpace(string(b)) == "vddnb" {
+		if sysfsText(dir, "in1_label") == "vddnb" {
 			return true
 		}
 	}
-	if b, err := os.ReadFile(filepath.Join(d.dir, "device")); err == nil && strings.TrimSpace(string(b)) == "0x74a0" {
+	if sysfsText(d.dir, "device") == "0x74a0" {
 		return true
 	}
 	if d.asleep() { // an APU does not sleep, and the next file wakes what does
@@ -126,9 +126,8 @@ func (d *drmDevice) isAPU() bool {
 // asleep says that the card is suspended while the machine runs. Reading its meters would wake it (or fail, with amdgpu
 // since Linux 6.15), so that measuring would cost more than the card does.
 func (d *drmDevice) asleep() bool {
-	b, err := os.ReadFile(filepath.Join(d.dir, "power", "runtime_status"))
-	status := strings.TrimSpace(string(b))
-	return err == nil && (status == "suspended" || status == "suspending")
+	status := sysfsText(d.dir, "power", "runtime_status")
+	return status == "suspended" || status == "suspending"
 }
 
 // read returns the energy since the read before. As with RAPL, a counter that went back or a file that cannot be read
@@ -145,16 +144,16 @@ func (d *drmDevice) read(load Load) (Energy, error) {
 		if d.asleep() { // since
 			return 0, nil
 		}
-		d.state = raplLost
+		d.state = readLost
 		return 0, err
 	}
 	last, state := d.last, d.state
-	d.last, d.state = now, raplCounting
+	d.last, d.state = now, readCounting
 	switch {
-	case state == raplFresh:
+	case state == readFresh:
 		return 0, nil
-	case state == raplLost:
-		return 0, fmt.Errorf("read %s: it is back, and counts from here", d.path)
+	case state == readLost:
+		return 0, fmt.Errorf("read %s: %w", d.path, errBack)
 	case !drmCounts(d.path) && load.Gap:
 		return 0, fmt.Errorf("read %s: its power now says nothing of the %s since the reading before", d.path, load.Elapsed)
 	case !drmCounts(d.path):
@@ -197,7 +196,7 @@ func drmCounts(path string) bool { return strings.HasPrefix(filepath.Base(path),
 
 // drmValue reads a meter: uJ or uW.
 func drmValue(f *os.File, path string) (uint64, error) {
-	v, err := raplNumber(f)
+	v, err := sysfsNumber(f)
 	if err != nil {
 		return 0, fmt.Errorf("read %s: %w", path, err)
 	}

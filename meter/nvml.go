@@ -35,10 +35,6 @@ var nvmlBounds = Bounds{Low: 0.9, High: 1.1}
 // nvmlRetry is the shortest time between two attempts to get back to a driver that went away: each loads a library.
 const nvmlRetry = 30 * time.Second
 
-// errBack is the first reading after one that failed: its interval is as unknown as the one before, and 0 J would pass
-// for measured.
-var errBack = errors.New("it is back, and counts from here")
-
 // openNVML loads the driver's library. Errors wrap ErrNoData.
 func openNVML() (GPUSensor, error) {
 	calls, err := nvmlSymbols()

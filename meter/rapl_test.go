@@ -101,7 +101,7 @@ func TestRAPLWrapIsPlausible(t *testing.T) {
 	} {
 		path := filepath.Join(t.TempDir(), "energy_uj")
 		require.NoError(t, os.WriteFile(path, []byte(strconv.FormatUint(c.now, 10)), 0o644))
-		z := raplZone{path: path, wrapAt: c.wrapAt, maxPower: raplMaxPower, last: c.last, state: raplCounting}
+		z := raplZone{path: path, wrapAt: c.wrapAt, maxPower: raplMaxPower, last: c.last, state: readCounting}
 		e, err := z.read(Load{Elapsed: c.elapsed})
 		if c.why == "" {
 			require.NoError(t, err, name)

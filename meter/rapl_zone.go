@@ -1,10 +1,8 @@
 package meter
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,18 +20,9 @@ type raplZone struct {
 
 	file    *os.File // open while it can be read: a sample is one system call
 	last    uint64   // uJ
-	state   raplState
+	state   readState
 	mirrors *raplZone // the zone whose counter this one shows a second time; nil for a counter of its own
 }
-
-// raplState is what a zone's last reading is good for.
-type raplState int
-
-const (
-	raplFresh    raplState = iota // never read: the first reading is where it counts from
-	raplCounting                  // last is a reading
-	raplLost                      // the reading before failed: the interval that ends with the next one has no beginning
-)
 
 // raplMaxPower is more than any package or its memory uses on average (500 W parts may draw up to twice that for
 // moments): a counter that seems to have wrapped by more has gone back, as it may on resume from suspend.
@@ -46,7 +35,7 @@ func newRAPLZone(name, dir string) (*raplZone, error) {
 		return nil, err
 	}
 	defer f.Close()
-	wrapAt, err := raplNumber(f)
+	wrapAt, err := sysfsNumber(f)
 	if err == nil && wrapAt == 0 {
 		err = errors.New("a counter without a range")
 	}
@@ -62,16 +51,16 @@ func newRAPLZone(name, dir string) (*raplZone, error) {
 func (z *raplZone) read(load Load) (Energy, error) {
 	now, err := z.counter()
 	if err != nil {
-		z.state = raplLost
+		z.state = readLost
 		return 0, err
 	}
 	last, state := z.last, z.state
-	z.last, z.state = now, raplCounting
+	z.last, z.state = now, readCounting
 	switch state {
-	case raplFresh:
+	case readFresh:
 		return 0, nil
-	case raplLost:
-		return 0, fmt.Errorf("read %s: it is back, and counts from here", z.path)
+	case readLost:
+		return 0, fmt.Errorf("read %s: %w", z.path, errBack)
 	}
 	return z.between(last, now, load.Elapsed)
 }
@@ -108,7 +97,7 @@ func (z *raplZone) counter() (uint64, error) {
 		}
 		z.file = f
 	}
-	n, err := raplNumber(z.file)
+	n, err := sysfsNumber(z.file)
 	if err != nil {
 		z.file.Close()
 		z.file = nil
@@ -118,21 +107,6 @@ func (z *raplZone) counter() (uint64, error) {
 		return 0, fmt.Errorf("read %s: %d is outside the counter's range, %d", z.path, n, z.wrapAt)
 	}
 	return n, nil
-}
-
-// raplNumber reads a file that holds one number; sysfs renders it anew for each read from its beginning.
-func raplNumber(r io.ReaderAt) (uint64, error) {
-	var b [64]byte
-	n, err := r.ReadAt(b[:], 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return 0, err
-	}
-	text := bytes.TrimSpace(b[:n])
-	v, ok := number(text)
-	if !ok || v < 0 {
-		return 0, fmt.Errorf("%q is not a counter", text)
-	}
-	return uint64(v), nil
 }
 
 // stillMirrors says whether z shows the same counter as the zone that it mirrors, which was read just before it: one

@@ -40,8 +40,10 @@ func (m *Meter) claim(s *Session, p Process) bool {
 
 // join makes a further process, or the launcher whose rank it is, a session's.
 func (m *Meter) join(s *Session, p Process) {
-	if l, ok := m.launcher(p); ok && m.unit == UnitProcess {
-		p = l
+	if m.unit == UnitProcess { // a control group has its launcher in it
+		if l, ok := m.launcher(p); ok {
+			p = l
+		}
 	}
 	m.trees.attach(s, p)
 }
