@@ -312,20 +312,15 @@ func TestPhases(t *testing.T) {
 	s := m.begin("a", "", m.fork(100, 50, "python"))
 	m.run(100, 100)
 	m.now = m.now.Add(time.Second)
-	n := s.Switch(Training)
+	began := s.Switch(Training)
 	m.run(100, 200)
 	m.sleep()
-	s.Relabel(n, Inference)
-	s.Switch(Training)
+	s.Carve(began, s.Switch(Training), Inference)
 	m.run(100, 100)
 	m.sleep()
-	byPhase := map[Phase]float64{}
 	r := s.Record()
-	for _, g := range r.Segments {
-		byPhase[g.Phase] += g.Energy()[CPU].Joules()
-	}
-	assert.InDelta(t, 100, byPhase[Training], 1e-9)
-	assert.InDelta(t, 80, byPhase[Inference], 1e-9)
+	assert.InDelta(t, 100, cpuIn(r, Training), 1e-9)
+	assert.InDelta(t, 80, cpuIn(r, Inference), 1e-9)
 	assert.Equal(t, 3*time.Second, r.Duration())
 }
 
@@ -600,27 +595,29 @@ func TestADevicesUserThatEnded(t *testing.T) {
 	m.conserved(s)
 }
 
-// A segment that began after a stop keeps its number when the stop is taken back.
-func TestASegmentsNumberOutlivesAStop(t *testing.T) {
+// What came after a stop can be given a phase of its own, before the stop is taken back or after.
+func TestAPhaseAfterAStop(t *testing.T) {
 	t.Parallel()
 	for _, before := range []bool{false, true} {
 		m := newMachine(t)
 		s := m.begin("a", "", m.fork(100, 50, "python"))
 		s.Stop()
-		n := s.Switch(Training)
+		began := s.Switch(Training)
 		m.run(100, 100)
 		m.sleep()
+		ended := s.Switch(Training)
 		if before {
-			s.Relabel(n, Inference)
+			s.Carve(began, ended, Inference)
 		}
 		s.Continue()
 		if !before {
-			s.Relabel(n, Inference)
+			s.Carve(began, ended, Inference)
 		}
+		m.run(100, 100)
+		m.sleep()
 		r := s.Record()
-		require.Len(t, r.Segments, n+1)
-		assert.Equal(t, Inference, r.Segments[n].Phase)
-		assert.InDelta(t, 50, r.Segments[n].Energy()[CPU].Joules(), 1e-9)
+		assert.InDelta(t, 50, cpuIn(r, Inference), 1e-9)
+		assert.InDelta(t, 50, cpuIn(r, Training), 1e-9)
 		m.conserved(s)
 	}
 }

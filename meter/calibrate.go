@@ -98,7 +98,7 @@ func (m *Meter) sampleFor(ctx context.Context, d time.Duration) error {
 func (m *Meter) readings() (components, wall Energy, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.components, m.totals.Sensors.Total(), m.last
+	return m.components, m.totals.Sensors.Total(), m.lastRead
 }
 
 // FitLine returns the line that comes nearest to the points (least squares), and how far it is from them: the mean and

@@ -74,7 +74,7 @@ func events() *rapid.Generator[event] {
 	waits := rapid.SampledFrom([]time.Duration{0, time.Millisecond / 2, time.Millisecond, 900 * time.Millisecond, time.Second, time.Second, 2 * time.Second, 7 * time.Minute})
 	kinds := rapid.SampledFrom([]string{
 		"fork", "fork", "fork", "fork", "script", "exit", "exit", "work", "work", "work", "work", "work", "memory", "interrupts", "deaf", "pids wrap",
-		"begin", "begin", "begin", "join", "stop", "continue", "close", "switch", "relabel", "sensor fails", "device",
+		"begin", "begin", "begin", "join", "stop", "continue", "close", "switch", "carve", "sensor fails", "device",
 	})
 	return rapid.Custom(func(t *rapid.T) event {
 		e := event{kinds.Draw(t, "kind"), rapid.IntRange(0, 200).Draw(t, "a"), rapid.IntRange(0, 200).Draw(t, "b"), waits.Draw(t, "wait"), nil}
@@ -206,9 +206,10 @@ func (h *history) play(e event) {
 		if r != nil {
 			r.Switch([]Phase{Training, Inference}[e.B%2])
 		}
-	case "relabel":
+	case "carve":
 		if r != nil {
-			r.Relabel(e.B%5, Inference)
+			to := h.now.Add(-time.Duration(e.A) * 100 * time.Millisecond)
+			r.Carve(to.Add(-time.Duration(e.B)*100*time.Millisecond), to, Inference)
 		}
 	case "sensor fails":
 		for _, s := range []*fakeSensor{h.cpu, h.ram} {

@@ -165,6 +165,16 @@ func cpuOf(s *Session) float64 {
 	return r.Energy()[CPU].Joules()
 }
 
+// cpuIn is a record's CPU energy in a phase, in joules.
+func cpuIn(r Record, p Phase) (joules float64) {
+	for _, g := range r.Segments {
+		if g.Phase == p {
+			joules += g.Energy()[CPU].Joules()
+		}
+	}
+	return joules
+}
+
 // conserved checks the law: the runs that are inside no other, the rest and what is pending are what the sensors read.
 func (m *machine) conserved(runs ...*Session) {
 	m.t.Helper()

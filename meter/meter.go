@@ -49,11 +49,18 @@ type Meter struct {
 	trees    processes
 	sessions []*Session
 	young    map[int]time.Time // processes that may still enter a session's control group, and when they were first seen
-	last     time.Time         // of the reading before
+	last     time.Time         // of the sample before
+	lastRead time.Time         // of the reading before: not each sample reads the sensors, see ahead
 	lastBoot time.Duration     // boot's at the reading before
 	busy     time.Duration     // counter at the reading before
 	failing  map[Component]bool
 	totals   Totals
+
+	recent     recent
+	memoryUsed uint64        // bytes, at the reading before
+	lent       Energies      // given to runs ahead of a reading
+	lentBusy   time.Duration // the machine's CPU time that went with it
+	lentUsed   time.Duration // the runs' part of that
 
 	nextProportion time.Time // when apportion may go on
 
@@ -63,7 +70,7 @@ type Meter struct {
 
 // Totals is what the sensors read since the meter began. Sensors = Runs + Rest + Pending, always.
 type Totals struct {
-	Sensors Energies
+	Sensors Energies // with what runs were given ahead of the next reading
 	Runs    Energies // of all runs that are inside no other
 	Rest    Energies // nobody's
 	Pending Energies // used by runs that are about to end
@@ -103,6 +110,7 @@ func (m *Meter) begin() {
 	}
 	m.trees = processes{sys: m.sys, contained: contained(m.procfs), tracked: map[int]*process{}}
 	m.last = m.now()
+	m.lastRead = m.last
 	if m.boot == nil { // a test's clock is never suspended
 		began := m.last
 		m.boot = func() time.Duration { return m.now().Sub(began) }
@@ -113,6 +121,7 @@ func (m *Meter) begin() {
 	_ = m.trees.discover(forks) // so that the first run need not wait for it
 	load := Load{}
 	load.MemoryUsed, _ = m.sys.memoryUsed()
+	m.memoryUsed = load.MemoryUsed
 	for _, s := range []Sensor{m.cpu, m.ram} {
 		if s != nil {
 			_, _ = s.Read(load)

@@ -3,6 +3,7 @@ package meter
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -24,21 +25,45 @@ func (m *Meter) lock() {
 	}
 }
 
-// sample reads the sensors and gives every session its share of the time since the reading before. Callers hold mu.
+// sample gives every session its share of the time since the sample before. It reads the sensors for that, unless the
+// last reading is so short ago that they would tell less than is known already.
 func (m *Meter) sample() {
 	now := m.now()
-	elapsed := now.Sub(m.last) // by the monotonic clock, which stands still while the machine is suspended
-	if elapsed < minInterval {
+	since := now.Sub(m.last) // by the monotonic clock, which stands still while the machine is suspended
+	if since < minInterval {
 		return
 	}
 	boot := m.boot() // at once, so that a reading that takes long passes for no suspension
+	elapsed := now.Sub(m.lastRead)
 	asleep := boot - m.lastBoot - elapsed
 	start := m.last
-	m.last, m.lastBoot = now, boot
+	busy, forks, unread := m.sys.machine()
+	if unread == nil {
+		m.follow(forks)
+	}
+	m.last = now
+	var why gaps
+	if asleep > time.Second || elapsed >= Resolution || len(m.sessions) == 0 || !m.ahead(start, now) {
+		why = m.reading(start, now, elapsed, asleep, busy, unread)
+		m.lastRead, m.lastBoot = now, boot
+	}
+	for _, s := range m.sessions {
+		r := s.current()
+		r.Segments[len(r.Segments)-1].End = now // time passes for a run that used nothing, too
+		r.miss(why)
+		s.past.add(start, now, s.given)
+		s.given = Energies{}
+	}
+}
+
+// reading reads the sensors, for the time elapsed since the reading before, and gives every session its share of what
+// has passed of that since start. It returns what could not be read.
+func (m *Meter) reading(start, now time.Time, elapsed, asleep, busy time.Duration, unread error) gaps {
 	load := Load{Elapsed: elapsed, Gap: elapsed > m.gapAfter()}
 	var why gaps
 	var unknown [components]error // without what the whole machine used there is neither a model nor a share
 	load.MemoryUsed, unknown[RAM] = m.sys.memoryUsed()
+	m.memoryUsed = load.MemoryUsed
 	if load.Gap {
 		why.all(elapsed, fmt.Sprintf("no reading for %.0f s", elapsed.Seconds()))
 	}
@@ -47,30 +72,45 @@ func (m *Meter) sample() {
 		why.all(elapsed+asleep, fmt.Sprintf("the machine was suspended for %.0f s", asleep.Seconds()))
 		why.asleep = asleep
 	}
-	var busy time.Duration
-	var forks uint64
-	if busy, forks, unknown[CPU] = m.sys.machine(); unknown[CPU] == nil {
-		m.follow(forks)
+	if unknown[CPU] = unread; unread == nil {
 		load.Busy = max(0, busy-m.busy)
 		m.busy = busy
 	} // else the next reading has the CPU time of both intervals, the machine's and the processes' alike
 	load.Tracked = m.trees.pids()
+	used := m.trees.used()
 	if model, ok := m.cpu.(*cpuModel); ok {
-		load.Busy = model.within(load.Busy, m.trees.used(), elapsed)
+		load.Busy = model.within(load.Busy, m.lentUsed+used, elapsed)
 	}
 
 	e, devices := m.read(load, unknown, &why)
-	m.totals.Sensors.Add(e)
-	rest := e
+	this := interval{elapsed: elapsed, used: m.lentUsed + used, busy: max(load.Busy, m.lentUsed+used), energy: e, devices: devices}
+	// Of what was read, only the part since start is shared now; the rest was, ahead of this reading.
+	since, part := load, now.Sub(start).Seconds()/elapsed.Seconds()
+	shared, parts := e, slices.Clone(devices)
+	if load.Busy > 0 {
+		since.Busy = max(used, load.Busy-m.lentBusy)
+		shared[CPU] *= Energy(min(1, since.Busy.Seconds()/max(load.Busy, since.Busy).Seconds()))
+	}
+	shared[RAM] *= Energy(part)
+	shared[GPU] *= Energy(part)
+	for i := range parts {
+		parts[i].Energy *= Energy(part)
+	}
+	rest := shared
 	if why.asleep == 0 { // counters may go on while the machine is suspended, and that is no run's
-		rest = m.share(e, load, devices, func(s *Session, part Energies) { m.give(s, start, now, part) })
+		rest = m.share(shared, since, parts, func(s *Session, part Energies) { m.give(s, start, now, part) })
 	}
-	m.totals.Rest.Add(rest)
-	for _, s := range m.sessions {
-		r := s.current()
-		r.Segments[len(r.Segments)-1].End = now // time passes for a run that used nothing, too
-		r.miss(why)
+	given := shared
+	for c := range given {
+		given[c] -= rest[c]
 	}
+	m.settle(e, given)
+	if why == (gaps{}) {
+		m.recent.keep(this)
+	} else {
+		m.recent = nil
+	}
+	return why.scaled(part)
 }
 
 // read returns what the machine used in an interval, by component and by device, and notes in why what could not be
@@ -191,6 +231,16 @@ func (g *gaps) add(c Component, d time.Duration, err error) {
 	if d >= g.of[c].For {
 		g.of[c] = Gap{For: d, Why: reason(err)}
 	}
+}
+
+// scaled returns the gaps of a part of the interval, which the machine slept through at its end.
+func (g gaps) scaled(part float64) gaps {
+	for c := range g.of {
+		if awake := g.of[c].For - g.asleep; awake > 0 {
+			g.of[c].For = time.Duration(part*float64(awake)) + g.asleep
+		}
+	}
+	return g
 }
 
 func (g *gaps) all(d time.Duration, why string) {

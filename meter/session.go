@@ -133,6 +133,9 @@ type Session struct {
 	held    *Record  // while stopped: what came after the stop, which counts only if the session goes on
 	pending Energies // what came after the stop and is counted neither as a run's nor as the rest yet
 	closed  bool
+	past    past      // what the record was made of
+	given   Energies  // in the sample that is being taken
+	active  time.Time // when its processes, or a device for them, last did something
 }
 
 // current is where energy goes now.
@@ -172,29 +175,34 @@ func (s *Session) Join(p Process) {
 	s.meter.join(s, p)
 }
 
-// Switch begins a new segment in the given phase. It returns the segment's number, for Relabel.
-func (s *Session) Switch(p Phase) int {
+// Switch begins a new segment in the given phase. It returns the moment.
+func (s *Session) Switch(p Phase) time.Time {
 	s.meter.lock()
 	defer s.meter.mu.Unlock()
 	r := s.current()
 	now := s.meter.last
 	r.Segments = append(r.Segments, Segment{Phase: p, Start: now, End: now})
-	n := len(r.Segments) - 1
-	if s.held != nil { // whose first segment is the record's last one
-		n += len(s.record.Segments) - 1
-	}
-	return n
+	return now
 }
 
-// Relabel gives a segment another phase: what it was for can be known only when it is over.
-func (s *Session) Relabel(segment int, p Phase) {
+// Carve gives a time that is past a phase: what it was for may be known only when it is over. Where it begins or ends at a
+// Switch it is cut exactly; elsewhere what was used between two samples is taken as used evenly. It may be called after
+// Close.
+func (s *Session) Carve(from, to time.Time, p Phase) {
 	s.meter.mu.Lock()
 	defer s.meter.mu.Unlock()
-	if segment >= 0 && segment < len(s.record.Segments) {
-		s.record.Segments[segment].Phase = p
-	} else if n := segment - len(s.record.Segments) + 1; s.held != nil && n >= 1 && n < len(s.held.Segments) {
-		s.held.Segments[n].Phase = p
+	s.record.carve(from, to, p, &s.past)
+	if s.held != nil {
+		s.held.carve(from, to, p, &s.past)
 	}
+}
+
+// Active returns when the session's processes, or a device for them, last did something: used more than a fiftieth of a
+// CPU between two samples. It is the zero time before that.
+func (s *Session) Active() time.Time {
+	s.meter.mu.Lock()
+	defer s.meter.mu.Unlock()
+	return s.active
 }
 
 // Stop fixes the record as of now. The session is not over: Close ends it, Continue takes the stop back as if it had
@@ -223,11 +231,13 @@ func (s *Session) release() {
 	if s.held == nil {
 		return
 	}
-	last := &s.record.Segments[len(s.record.Segments)-1]
-	first := s.held.Segments[0] // goes on in the phase in which the stop found the run
-	last.Slices = append(last.Slices, first.Slices...)
-	last.End = first.End
-	s.record.Segments = append(s.record.Segments, s.held.Segments[1:]...)
+	held := s.held.Segments
+	if last := &s.record.Segments[len(s.record.Segments)-1]; last.Phase == held[0].Phase { // as the stop found the run
+		last.Slices = append(last.Slices, held[0].Slices...)
+		last.End = held[0].End
+		held = held[1:]
+	}
+	s.record.Segments = append(s.record.Segments, held...)
 	s.record.miss(gaps{of: s.held.Gaps, asleep: s.held.Asleep})
 	s.held = nil
 	s.meter.totals.Runs.Add(s.pending)

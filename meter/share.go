@@ -15,6 +15,7 @@ func (m *Meter) share(e Energies, load Load, devices []GPUReading, give func(*Se
 		cpu    time.Duration
 		memory uint64
 		gpu    Energy
+		worked bool // a device did, for it
 	}
 	parts := map[*process]*part{}
 	at := func(root *process) *part {
@@ -40,6 +41,7 @@ func (m *Meter) share(e Energies, load Load, devices []GPUReading, give func(*Se
 		for i, weight := range d.weights() {
 			if root := m.trees.user(d.Processes[i].PID); root != nil {
 				at(root).gpu += d.Energy * Energy(weight)
+				at(root).worked = at(root).worked || d.Processes[i].Busy > 0.02
 			}
 		}
 	}
@@ -59,6 +61,9 @@ func (m *Meter) share(e Energies, load Load, devices []GPUReading, give func(*Se
 		got[GPU] = p.gpu
 		for c := range rest {
 			rest[c] -= got[c]
+		}
+		if p.cpu > load.Elapsed/50 || p.worked {
+			m.active(root.sessions)
 		}
 		split(root.sessions, got, give)
 	}
@@ -139,11 +144,21 @@ func contains(sessions []*Session, s *Session) bool {
 	return false
 }
 
+// active notes that sessions' processes do something, and with them what they are inside of.
+func (m *Meter) active(sessions []*Session) {
+	for _, s := range sessions {
+		for ; s != nil; s = s.parent {
+			s.active = m.last
+		}
+	}
+}
+
 // give credits energy used in [start, end) to a session and to all that it is inside of.
 func (m *Meter) give(s *Session, start, end time.Time, e Energies) {
 	top := s
 	for ; s != nil; s = s.parent {
 		s.current().add(start, end, e)
+		s.given.Add(e)
 		top = s
 	}
 	if top.held != nil {
