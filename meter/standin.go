@@ -28,6 +28,16 @@ func (t *processes) alive(id Process) bool {
 	return err == nil && s.start == id.Start && !s.zombie
 }
 
+// Confine lets nobody but a shell that runs a script stand in for the session's process: of what comes after a run's end,
+// what began the process is not a part, unless it began it for that very request, as scripts begin curl.
+func (s *Session) Confine() {
+	s.meter.mu.Lock()
+	defer s.meter.mu.Unlock()
+	s.above = slices.DeleteFunc(s.above, func(p Process) bool {
+		return !slices.Contains(shells, programName(s.meter.sys.arguments(p.PID)))
+	})
+}
+
 // managers are programs that start work for others: their tree is everybody's, and climbing ends below them.
 var managers = []string{
 	// of the system, of containers and of clusters

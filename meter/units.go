@@ -57,5 +57,16 @@ func (e *Energies) Add(o Energies) {
 	}
 }
 
+// Factors are numbers to multiply energies with, by component.
+type Factors [components]float64
+
+// Times returns e, each component times its factor.
+func (e Energies) Times(f Factors) Energies {
+	for c := range e {
+		e[c] *= Energy(f[c])
+	}
+	return e
+}
+
 // FromKWh returns the energy of so many kWh.
 func FromKWh(kWh float64) Energy { return Energy(kWh * joulesPerKWh) }

@@ -77,6 +77,7 @@ type Run struct {
 	ID, ExperimentID, Name, Status string
 	Metrics                        map[string]Metric // the latest of each key
 	Tags                           map[string]string
+	ModelInputs, ModelOutputs      []string // ids of models that it used, and that it made
 }
 
 // Metric is one value of a metric.
@@ -282,6 +283,16 @@ type wireRun struct {
 		} `json:"metrics"`
 		Tags []Tag `json:"tags"`
 	} `json:"data"`
+	Inputs struct {
+		Models []wireModel `json:"model_inputs"`
+	} `json:"inputs"`
+	Outputs struct {
+		Models []wireModel `json:"model_outputs"`
+	} `json:"outputs"`
+}
+
+type wireModel struct {
+	ID string `json:"model_id"`
 }
 
 func (w wireRun) run() Run {
@@ -295,6 +306,12 @@ func (w wireRun) run() Run {
 	}
 	for _, t := range w.Data.Tags {
 		r.Tags[t.Key] = t.Value
+	}
+	for _, m := range w.Inputs.Models {
+		r.ModelInputs = append(r.ModelInputs, m.ID)
+	}
+	for _, m := range w.Outputs.Models {
+		r.ModelOutputs = append(r.ModelOutputs, m.ID)
 	}
 	return r
 }

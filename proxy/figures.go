@@ -25,6 +25,8 @@ const (
 	metricInference    = "emissions/inference_g"
 	metricLow          = "emissions/low_g"
 	metricHigh         = "emissions/high_g"
+	metricInferLow     = "emissions/inference_low_g"
+	metricInferHigh    = "emissions/inference_high_g"
 	tagStatus          = "emissions.status"
 	tagScope           = "emissions.scope"
 	tagUnit            = "emissions.unit" // what of the machine was the run's: its process, its launcher, its control group
@@ -37,12 +39,14 @@ const (
 	tagAccuracyKey     = "emissions.accuracy_key"
 	tagInferences      = "emissions.inferences"
 	tagInferenceSource = "emissions.inferences_source"
+	tagInferenceMethod = "emissions.inference_method" // how finely the inference phase could be told from the rest
 	tagVersion         = "emissions.version"
 	tagClientMetrics   = "emissions.client_metrics" // which of the three names are the client's own
 	tagPhase           = "emissions.phase"
 	tagAccuracyMetric  = "emissions.accuracy_metric"
 	tagSkip            = "emissions.skip"
 	tagParent          = "mlflow.parentRunId"
+	tagName            = "mlflow.runName"
 )
 
 // Values of the tag emissions.status begin so; what is partial goes on with the reasons, and of a resumed run with
@@ -53,6 +57,9 @@ const (
 	beforeResumed  = "before it was resumed: "
 	sinceResumed   = "since it was resumed: "
 )
+
+// methodReadings is the tag emissions.inference_method where the phase lasted long enough for the sensors.
+const methodReadings = "readings"
 
 // ratios are the metrics that a client may log under the same name; its own are kept.
 var ratios = []string{metricEmissions, metricAccuracy, metricInferences}
@@ -67,6 +74,8 @@ type totals struct {
 	training, inference carbon.Mass
 	low, high           carbon.Mass
 	inferred            bool // an inference phase is known
+	predicting          time.Duration
+	inferLow, inferHigh carbon.Mass
 }
 
 func (t totals) emissions() carbon.Mass { return t.training + t.inference }
@@ -80,6 +89,9 @@ func (t totals) plus(o totals) totals {
 	t.low += o.low
 	t.high += o.high
 	t.inferred = t.inferred || o.inferred
+	t.predicting += o.predicting
+	t.inferLow += o.inferLow
+	t.inferHigh += o.inferHigh
 	return t
 }
 
@@ -87,20 +99,46 @@ func (t totals) plus(o totals) totals {
 func (p *Proxy) reckon(r meter.Record) totals {
 	t := totals{energy: r.Energy(), duration: r.Duration()}
 	for _, segment := range r.Segments {
-		for _, s := range segment.Slices {
-			g := p.cfg.Supply.Emissions(s.Start, s.End, s.Energy.Total().KWh())
-			if segment.Phase == meter.Inference {
-				t.inference += g
-			} else {
-				t.training += g
-			}
-			low, high := p.bounds(s.Energy)
-			t.low += p.cfg.Supply.Emissions(s.Start, s.End, low.KWh())
-			t.high += p.cfg.Supply.Emissions(s.Start, s.End, high.KWh())
+		if segment.Phase == meter.Inference {
+			t.inferred = true
+			t.predicting += segment.Duration()
 		}
-		t.inferred = t.inferred || segment.Phase == meter.Inference
+	}
+	brief := t.brief()
+	for _, segment := range r.Segments {
+		for _, s := range segment.Slices {
+			grams := func(e meter.Energy) carbon.Mass { return p.cfg.Supply.Emissions(s.Start, s.End, e.KWh()) }
+			low, high := p.bounds(s.Energy)
+			t.low += grams(low)
+			t.high += grams(high)
+			if segment.Phase != meter.Inference {
+				t.training += grams(s.Energy.Total())
+				continue
+			}
+			t.inference += grams(s.Energy.Total())
+			if brief {
+				low, high = p.bounds(s.Energy.Times(briefLow))
+				_, high = p.bounds(s.Energy.Times(briefHigh(t.predicting)))
+			}
+			t.inferLow += grams(low)
+			t.inferHigh += grams(high)
+		}
 	}
 	return t
+}
+
+// brief says that the run predicted for a shorter time than the sensors can tell apart: the figure is its CPU time, times
+// the power of that second.
+func (t totals) brief() bool {
+	return t.inferred && t.predicting > 0 && t.predicting < meter.Resolution
+}
+
+// What is known of a brief phase: its CPU seconds may take 1.5 times less or more power than those around them, the
+// spread between instructions; a device may have rested, or have worked just then for the whole second.
+var briefLow = meter.Factors{meter.CPU: 1 / 1.5, meter.GPU: 0, meter.RAM: 1}
+
+func briefHigh(d time.Duration) meter.Factors {
+	return meter.Factors{meter.CPU: 1.5, meter.GPU: max(1, time.Second.Seconds()/d.Seconds()), meter.RAM: 1}
 }
 
 // bounds returns the interval in which the true energy lies, by the methods' known errors.
@@ -146,6 +184,10 @@ func earlier(r mlflow.Run) totals {
 		t.duration = max(t.duration, time.Duration(r.Metrics[metricEmissions].Step)*time.Second)
 	}
 	t.low, t.high = carbon.Mass(value(metricLow)), carbon.Mass(value(metricHigh))
+	t.inferLow, t.inferHigh = carbon.Mass(value(metricInferLow)), carbon.Mass(value(metricInferHigh))
+	if t.inferred && r.Tags[tagInferenceMethod] == methodReadings {
+		t.predicting = meter.Resolution // at least
+	}
 	return t
 }
 
@@ -204,14 +246,22 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 	if t.inferred {
 		metric(metricTraining, t.training.Grams())
 		metric(metricInference, t.inference.Grams())
+		metric(metricInferLow, t.inferLow.Grams())
+		metric(metricInferHigh, t.inferHigh.Grams())
+		if t.brief() {
+			tag(tagInferenceMethod, fmt.Sprintf("CPU time x power of that second: %.3g ms are less than the sensors can tell apart", t.predicting.Seconds()*1000))
+		} else {
+			tag(tagInferenceMethod, methodReadings)
+		}
 	}
 	metric(metricLow, t.low.Grams())
 	metric(metricHigh, t.high.Grams())
 
 	if now != nil {
+		r.wanted = p.wantedOf(*now)
 		if v, key, ok := p.accuracyOf(*now); ok {
 			tag(tagAccuracyKey, key)
-			if t.training > 0 {
+			if t.training > 0 && !r.trainedElsewhere(*now) {
 				mine(metricAccuracy, v/t.training.Grams())
 			}
 		}
@@ -266,11 +316,21 @@ func (p *Proxy) origin() []mlflow.Tag {
 
 // accuracyOf picks a run's accuracy in percent: by the run's own tag, by the flag, or by the usual names.
 func (p *Proxy) accuracyOf(r mlflow.Run) (percent float64, key string, ok bool) {
-	wanted := p.cfg.AccuracyMetrics
+	return accuracy(r.Metrics, p.wantedOf(r))
+}
+
+// wantedOf returns the keys that the user names as a run's accuracy; none for the usual names.
+func (p *Proxy) wantedOf(r mlflow.Run) []string {
 	if key := r.Tags[tagAccuracyMetric]; key != "" {
-		wanted = []string{key}
+		return []string{key}
 	}
-	return accuracy(r.Metrics, wanted)
+	return p.cfg.AccuracyMetrics
+}
+
+// trainedElsewhere says of a run that it only evaluates a model of another run: what it emitted is not what the training
+// took.
+func (r *run) trainedElsewhere(now mlflow.Run) bool {
+	return r.evaluated > 0 && len(now.ModelInputs) > 0 && len(now.ModelOutputs) == 0
 }
 
 // status says how much of the run was measured: of each component that was not read all the time, for what share of

@@ -118,51 +118,6 @@ func (p *Proxy) Drain(ctx context.Context) {
 // NotReady makes /readyz say 503, so that no new clients are sent here.
 func (p *Proxy) NotReady() { p.drain() }
 
-// complete adds the ratio to a finished run whose accuracy came late. What it emitted for training stands in the run.
-func (p *Proxy) complete(r *run, caller mlflow.Caller) {
-	ctx, cancel := context.WithTimeout(context.Background(), orphanTimeout) // nobody waits for it
-	defer cancel()
-	if r.write.lock(ctx) != nil {
-		return
-	}
-	defer r.write.unlock()
-	if _, waiting := p.finished.Get(r.id); !waiting {
-		return
-	}
-	now, err := p.client.Run(ctx, caller, r.id)
-	if err != nil {
-		return
-	}
-	percent, key, ok := p.accuracyOf(now)
-	training := r.base.plus(p.reckon(r.final)).training
-	if !ok || training <= 0 {
-		return
-	}
-	p.mu.Lock()
-	r.noticeClients(now)
-	kept := r.isClients(metricAccuracy)
-	p.mu.Unlock()
-	if kept {
-		p.finished.Delete(r.id)
-		return
-	}
-	batch, err := mlflow.Batch(r.id, []mlflow.Metric{{
-		Key: metricAccuracy, Value: percent / training.Grams(),
-		Timestamp: time.Now().UnixMilli(), Step: int64(now.Metrics[metricDuration].Value),
-	}}, []mlflow.Tag{{Key: tagAccuracyKey, Value: key}})
-	if err == nil {
-		err = p.client.LogBatch(ctx, caller, batch)
-	}
-	p.count(err)
-	if err != nil {
-		p.log.Warn("late accuracy could not be written", "run", r.id, "error", err)
-		if !refused(err) {
-			return // the run's next metric tries again
-		}
-	}
-	p.finished.Delete(r.id)
-}
-
 // slotLock is a mutex that can be waited for with a deadline.
 type slotLock chan struct{}
 

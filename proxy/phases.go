@@ -3,20 +3,16 @@ package proxy
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"mlflow-emissions-proxy/meter"
 	"mlflow-emissions-proxy/mlflow"
-)
-
-// Where the number of predictions came from, for the tag emissions.inferences_source.
-const (
-	sourceTag      = "tag"
-	sourceEvaluate = "mlflow.models.evaluate"
 )
 
 // phases is what a run has said about training and predicting, by its tags or by what mlflow.models.evaluate logs:
@@ -27,10 +23,10 @@ const (
 type phases struct {
 	switching sync.Mutex
 	byTag     meter.Phase // what the user switched to last; then nothing is guessed
-	candidate int         // number of the segment since the evaluation's dataset was logged; 0 for none
-	counted   float64     // predictions that evaluations of this session made
-	before    float64     // predictions that evaluations of earlier sessions made
-	told      []string    // what we wrote as emissions.inferences, if only for an update that the server then refused
+	evaluates time.Time   // since when what may be an evaluation goes on: its dataset was logged then
+	infers    bool        // the run is there to predict, by its name or its tag
+	ofModel   string      // metrics of a logged model that were logged last
+	count
 }
 
 // wordsOfInterest stand in the bodies of calls that must be understood; most others need not be.
@@ -46,7 +42,7 @@ func (p *Proxy) logged(x *exchange) {
 	joins := isMetrics && !x.ui && x.found != nil
 	if r := x.conn.logsTo(x.body); r != nil && !interesting {
 		p.mu.Lock()
-		r.caller = x.caller
+		r.caller, r.asked = x.caller, time.Now()
 		p.mu.Unlock()
 		return
 	}
@@ -58,15 +54,14 @@ func (p *Proxy) logged(x *exchange) {
 		return
 	}
 	id := runID(m)
+	l := entriesOf(x.kind, m)
 	r := p.find(id)
 	if r == nil {
-		if late, ok := p.finished.Get(id); ok && isMetrics {
-			p.background(func() { p.complete(late.(*run), x.caller) })
-		}
+		p.loggedLate(x, id, l)
 		return
 	}
 	p.mu.Lock()
-	r.caller = x.caller
+	r.caller, r.asked = x.caller, time.Now()
 	p.mu.Unlock()
 	if joins {
 		p.join(x, r)
@@ -74,37 +69,90 @@ func (p *Proxy) logged(x *exchange) {
 	if !interesting {
 		return
 	}
-	switch x.kind {
-	case kindSetTag:
-		p.tagged(r, mlflow.Tag{Key: field(m, "key"), Value: field(m, "value")})
-	case kindLogInputs:
+	if x.kind == kindLogInputs {
 		p.datasets(r, m["datasets"])
-	case kindLogMetric:
-		v, _ := strconv.ParseFloat(field(m, "value"), 64)
-		p.metric(r, field(m, "key"), v)
-	case kindLogBatch:
-		var tags, values []map[string]json.RawMessage
-		_ = json.Unmarshal(m["tags"], &tags)
-		_ = json.Unmarshal(m["metrics"], &values)
-		for _, t := range tags {
-			p.tagged(r, mlflow.Tag{Key: field(t, "key"), Value: field(t, "value")})
-		}
-		for _, o := range values {
-			v, _ := strconv.ParseFloat(field(o, "value"), 64)
-			p.metric(r, field(o, "key"), v)
-		}
+	}
+	for _, t := range l.tags {
+		p.tagged(r, t, x.caller)
+	}
+	if p.isEcho(r, l) {
+		return
+	}
+	for _, o := range l.metrics {
+		p.metric(r, o.Key, o.Value)
 	}
 }
 
+// isEcho says of metrics of a logged model whether they repeat the ones before: what mlflow.models.evaluate logs of such
+// a model, it logs twice (seen with 3.17.2).
+func (p *Proxy) isEcho(r *run, l entries) bool {
+	if l.ofModel == "" {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	echo := l.ofModel == r.ofModel
+	r.ofModel = l.ofModel
+	if echo { // what comes third is new
+		r.ofModel = ""
+	}
+	return echo
+}
+
+// entries are what a call logs.
+type entries struct {
+	tags    []mlflow.Tag
+	metrics []mlflow.Metric
+	ofModel string // of metrics that are of a logged model: all of them, as one text
+}
+
+// entriesOf reads them, as far as they can be understood.
+func entriesOf(k kind, m map[string]json.RawMessage) (e entries) {
+	tag := func(m map[string]json.RawMessage) {
+		e.tags = append(e.tags, mlflow.Tag{Key: field(m, "key"), Value: field(m, "value")})
+	}
+	metric := func(m map[string]json.RawMessage) {
+		v, _ := strconv.ParseFloat(field(m, "value"), 64)
+		e.metrics = append(e.metrics, mlflow.Metric{Key: field(m, "key"), Value: v})
+	}
+	switch k {
+	case kindSetTag:
+		tag(m)
+	case kindLogMetric:
+		metric(m)
+	case kindLogBatch:
+		var tags, metrics []map[string]json.RawMessage
+		_ = json.Unmarshal(m["tags"], &tags)
+		_ = json.Unmarshal(m["metrics"], &metrics)
+		for _, t := range tags {
+			tag(t)
+		}
+		for _, o := range metrics {
+			metric(o)
+			if model := field(o, "model_id"); model != "" {
+				e.ofModel += fmt.Sprintln(field(o, "key"), field(o, "value"), field(o, "dataset_digest"), model)
+			}
+		}
+	}
+	return e
+}
+
 // tagged follows the tags that users set.
-func (p *Proxy) tagged(r *run, t mlflow.Tag) {
+func (p *Proxy) tagged(r *run, t mlflow.Tag, caller mlflow.Caller) {
 	switch t.Key {
 	case tagSkip:
 		if isTrue(t.Value) {
 			p.drop(r.id)
 		}
 	case tagPhase:
-		if phase := meter.Phase(t.Value); phase == meter.Training || phase == meter.Inference {
+		phase := meter.Phase(t.Value)
+		p.mu.Lock()
+		late := r.late
+		p.mu.Unlock()
+		switch {
+		case late && phase == meter.Training:
+			p.endLate(r, caller)
+		case phase == meter.Training || phase == meter.Inference:
 			p.setPhase(r, phase)
 		}
 	}
@@ -118,19 +166,27 @@ func (p *Proxy) setPhase(r *run, phase meter.Phase) {
 	r.switching.Lock()
 	defer r.switching.Unlock()
 	p.mu.Lock()
-	r.byTag, r.candidate = phase, 0
+	r.byTag, r.evaluates = phase, time.Time{}
 	p.mu.Unlock()
 	if r.session != nil {
 		r.session.Switch(phase)
+		p.infers(r, phase == meter.Inference)
 	}
 }
 
 // datasets begins what may turn out to be an evaluation: a dataset was logged that the model is not trained on.
 func (p *Proxy) datasets(r *run, raw json.RawMessage) {
 	var inputs []struct {
-		Tags []mlflow.Tag `json:"tags"`
+		Tags    []mlflow.Tag `json:"tags"`
+		Dataset struct {
+			Digest string `json:"digest"`
+		} `json:"dataset"`
 	}
 	if json.Unmarshal(raw, &inputs) != nil {
+		return
+	}
+	// log_metrics names the dataset that its metrics are of once for each of them (seen with 3.17.2): nothing begins there.
+	if len(inputs) > 1 && inputs[0].Dataset.Digest != "" && inputs[0].Dataset.Digest == inputs[1].Dataset.Digest {
 		return
 	}
 	for _, input := range inputs {
@@ -146,9 +202,9 @@ func (p *Proxy) datasets(r *run, raw json.RawMessage) {
 		byTag := r.byTag
 		p.mu.Unlock()
 		if r.session != nil && byTag == "" {
-			segment := r.session.Switch(meter.Training) // until the count comes
+			since := r.session.Switch(meter.Training) // until the count comes
 			p.mu.Lock()
-			r.candidate = segment
+			r.evaluates = since
 			p.mu.Unlock()
 		}
 		return
@@ -163,44 +219,27 @@ func (p *Proxy) metric(r *run, key string, value float64) {
 		r.clients[key] = true
 		p.mu.Unlock()
 	case strings.HasSuffix(key, "example_count") && value > 0 && !math.IsInf(value, 0):
-		p.evaluated(r, value)
+		p.isEvaluated(r, value)
 	}
 }
 
-// evaluated ends what was an evaluation of so many predictions after all.
-func (p *Proxy) evaluated(r *run, count float64) {
+// isEvaluated ends what was an evaluation of so many predictions after all.
+func (p *Proxy) isEvaluated(r *run, count float64) {
 	r.switching.Lock()
 	defer r.switching.Unlock()
 	p.mu.Lock()
-	candidate := r.candidate
-	if candidate > 0 || r.byTag != "" {
-		r.counted += count
+	since := r.evaluates
+	if !since.IsZero() || r.byTag != "" {
+		r.evaluated += count
 	}
-	r.candidate = 0
+	r.evaluates = time.Time{}
 	p.mu.Unlock()
-	if candidate > 0 {
-		r.session.Relabel(candidate, meter.Inference)
-		r.session.Switch(meter.Training)
+	if since.IsZero() {
+		return
 	}
-}
-
-// inferences returns the number of predictions in the run's inference phase: what the user's tag says, else what
-// evaluations counted. A tag that we wrote ourselves is not the user's.
-func (r *run) inferences(now mlflow.Run) (count float64, source string, ok bool) {
-	ours := now.Tags[tagInferenceSource] == sourceEvaluate && slices.Contains(r.told, now.Tags[tagInferences])
-	if !ours {
-		if n, err := strconv.ParseFloat(now.Tags[tagInferences], 64); err == nil && n > 0 && !math.IsInf(n, 0) {
-			return n, sourceTag, true
-		}
-	}
-	count = r.before + r.counted
-	return count, sourceEvaluate, count > 0
-}
-
-// recallCount takes over what evaluations of earlier sessions counted.
-func (r *run) recallCount(now mlflow.Run) {
-	if now.Tags[tagInferenceSource] == sourceEvaluate {
-		r.before, _ = strconv.ParseFloat(now.Tags[tagInferences], 64)
-		r.told = append(r.told, now.Tags[tagInferences])
-	}
+	until := r.session.Switch(meter.Training)
+	r.session.Carve(since, until, meter.Inference)
+	p.mu.Lock()
+	r.evaluations = append(r.evaluations, span{start: since, end: until})
+	p.mu.Unlock()
 }

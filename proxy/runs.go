@@ -37,6 +37,11 @@ type run struct {
 	final      meter.Record   // what the figures were worked out from
 	unread     bool           // without the run's own metrics, which could not be read in time
 	nextLog    time.Time      // when emissions_g is to be logged next
+	asked      time.Time      // of the latest request about the run
+	late       bool           // it had ended, and what it predicts since then is metered
+	rests      bool           // what it uses now counts only if it goes on, see watchLate
+	owed       bool           // what came after its end could not be written yet
+	wanted     []string       // keys that the user names as accuracy
 	cancelLive context.CancelFunc
 	ours       map[string][]float64 // what we wrote under the names of ratios, since what is known to be there
 	clients    map[string]bool      // names of ratios under which the client logs metrics of its own
@@ -44,7 +49,7 @@ type run struct {
 }
 
 func newRun(id string) *run {
-	return &run{id: id, write: newSlotLock(), ours: map[string][]float64{}, clients: map[string]bool{}}
+	return &run{id: id, write: newSlotLock(), asked: time.Now(), ours: map[string][]float64{}, clients: map[string]bool{}, phases: phases{count: newCount()}}
 }
 
 // schedule sets when a new run's emissions_g is logged for the first time.
@@ -185,6 +190,7 @@ func (x *exchange) runID() string {
 type runInfo struct {
 	RunID   string `json:"run_id"`
 	RunUUID string `json:"run_uuid"`
+	Name    string `json:"run_name"`
 	Status  string `json:"status"`
 }
 
@@ -213,7 +219,7 @@ func (p *Proxy) created(x *exchange, body []byte) {
 	if json.Unmarshal(body, &answer) != nil || answer.Run.Info.id() == "" || isFinal(answer.Run.Info.Status) {
 		return
 	}
-	tags := map[string]string{}
+	tags := map[string]string{tagName: answer.Run.Info.Name}
 	for _, t := range answer.Run.Data.Tags {
 		tags[t.Key] = t.Value
 	}
@@ -237,9 +243,6 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 	if r.session == nil && base.duration > 0 {
 		r.unmeasured = statusPartial + sinceResumed + r.unmeasured
 	}
-	if r.session != nil && tags[tagPhase] == string(meter.Inference) {
-		p.setPhase(r, meter.Inference)
-	}
 	p.mu.Lock()
 	if known := p.runs[id]; known != nil { // two resumes at once: the first one meters
 		p.mu.Unlock()
@@ -251,12 +254,33 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 	p.runs[id] = r
 	p.mu.Unlock()
 	p.finished.Delete(id)
+	if r.session != nil {
+		p.supersede(r)
+		p.predicts(r, tags, base)
+	}
 	if r.session == nil {
 		p.log.Warn("run cannot be measured", "run", id, "reason", r.unmeasured)
 	} else {
 		p.log.Info("run began", "run", id, "scope", r.session.Scope())
 	}
 	return r
+}
+
+// predicts makes a run that is there to predict one, from its first moment on: it was begun with the tag, or its name
+// says so.
+func (p *Proxy) predicts(r *run, tags map[string]string, base totals) {
+	switch {
+	case tags[tagPhase] == string(meter.Inference):
+		p.setPhase(r, meter.Inference)
+	case tags[tagPhase] == "" && base.duration == 0 && infersByName(tags[tagName]):
+		r.session.Switch(meter.Inference)
+		p.infers(r, true)
+	default:
+		return
+	}
+	if base.duration == 0 {
+		r.session.Carve(time.Time{}, time.Now(), meter.Inference)
+	}
 }
 
 // open begins a session for the client of a request, by the contract's order: its process tree, else the machine if
@@ -289,6 +313,9 @@ func (p *Proxy) open(x *exchange, id, parent string) (*meter.Session, string) {
 // resume begins a new session of a run that had ended; its totals go on from what it had.
 func (p *Proxy) resume(x *exchange, id string) {
 	if r := p.find(id); r != nil { // for the server, too, it never ended: another process goes on with it
+		p.mu.Lock()
+		r.late = false // or it had, and what it predicted since is part of what goes on
+		p.mu.Unlock()
 		if x.found != nil && !x.ui {
 			p.join(x, r)
 		}
@@ -303,8 +330,14 @@ func (p *Proxy) resume(x *exchange, id string) {
 	if err == nil && now.Status != "RUNNING" {
 		return
 	}
-	r := p.begin(x, id, now.Tags, earlier(now))
+	old, _ := p.ended(id)
+	base := earlier(now)
+	r := p.begin(x, id, now.Tags, base)
 	if r == nil {
+		return
+	}
+	if old != nil && err == nil { // known better than by what stands in the run
+		p.follow(r, old)
 		return
 	}
 	p.mu.Lock()
@@ -412,7 +445,6 @@ func (p *Proxy) close(r *run, status string) {
 		r.over.Store(true)
 	}
 	batch, caller, done, unread := r.pending, r.caller, r.done, r.unread
-	_, hasRatio := r.ours[metricAccuracy]
 	p.mu.Unlock()
 	if !open {
 		return
@@ -436,7 +468,8 @@ func (p *Proxy) close(r *run, status string) {
 	if batch != nil {
 		p.background(func() { p.retry(r, caller, batch) })
 	}
-	if !hasRatio && r.session != nil {
+	if r.session != nil {
+		p.infers(r, false)
 		p.finished.SetDefault(r.id, r)
 		if unread {
 			p.background(func() { p.complete(r, caller) })
@@ -458,5 +491,6 @@ func (p *Proxy) drop(id string) {
 	r.over.Store(true)
 	if r.session != nil {
 		r.session.Close()
+		p.infers(r, false)
 	}
 }

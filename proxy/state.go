@@ -55,7 +55,7 @@ func (p *Proxy) Keep(dir string) error {
 		t := r.base.plus(p.reckon(r.final))
 		k.Runs = append(k.Runs, keptRun{
 			ID: r.id, Parent: r.parent, Phase: r.byTag, Scope: r.session.Scope(), Process: r.session.Opener(), Energy: t.energy, Duration: t.duration, Training: t.training,
-			Inference: t.inference, Low: t.low, High: t.high, Inferred: t.inferred, Count: r.before + r.counted, Ours: maps.Clone(r.ours), Clients: maps.Clone(r.clients),
+			Inference: t.inference, Low: t.low, High: t.high, Inferred: t.inferred, Count: r.before + r.evaluated, Ours: maps.Clone(r.ours), Clients: maps.Clone(r.clients),
 		})
 	}
 	slices.SortFunc(k.Runs, func(a, b keptRun) int { return cmp.Compare(p.depth(a.ID), p.depth(b.ID)) })

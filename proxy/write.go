@@ -36,8 +36,14 @@ func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte
 	if r.session == nil {
 		return mlflow.Batch(r.id, nil, append([]mlflow.Tag{{Key: tagStatus, Value: r.unmeasured}}, p.origin()...))
 	}
-	record := r.session.Stop()
 	at := time.Now()
+	p.mu.Lock()
+	rests := r.rests
+	p.mu.Unlock()
+	record := r.session.Record()
+	if !rests {
+		record = r.session.Stop()
+	}
 	// Half of the time at most: the figures matter more than what they are compared with.
 	deadline, _ := ctx.Deadline()
 	reading, cancel := context.WithDeadline(ctx, at.Add(deadline.Sub(at)/2))
@@ -55,6 +61,7 @@ func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte
 	}
 	r.final, r.unread = record, now == nil
 	f := p.figuresOf(r, record, now, at)
+	p.forParent(r, now)
 	for k, v := range f.values {
 		r.wrote(k, v)
 	}
@@ -132,14 +139,20 @@ func (r *run) recall(now mlflow.Run) {
 			}
 		}
 	}
-	r.recallCount(now)
+	r.count.recall(now)
 	if now.Tags[tagVersion] != "" && now.Tags[tagStatus] == "" && r.partial == "" {
 		r.partial = beforeResumed + "the proxy ended while the run went on"
 	}
-	if was := now.Tags[tagStatus]; was != "" && was != statusMeasured && r.partial == "" {
-		r.partial = strings.TrimPrefix(was, statusPartial)
-		if !strings.HasPrefix(r.partial, beforeResumed) && !strings.HasPrefix(r.partial, sinceResumed) {
-			r.partial = beforeResumed + r.partial
-		}
+	r.inherit(now.Tags[tagStatus])
+}
+
+// inherit takes over what was not measured of a run before.
+func (r *run) inherit(status string) {
+	if status == "" || status == statusMeasured || r.partial != "" {
+		return
+	}
+	r.partial = strings.TrimPrefix(status, statusPartial)
+	if !strings.HasPrefix(r.partial, beforeResumed) && !strings.HasPrefix(r.partial, sinceResumed) {
+		r.partial = beforeResumed + r.partial
 	}
 }

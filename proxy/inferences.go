@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"mlflow-emissions-proxy/meter"
+	"mlflow-emissions-proxy/mlflow"
+)
+
+// Who counted predictions, for the tag emissions.inferences_source. Several are joined by "+".
+const (
+	sourceTag      = "tag"
+	sourceEvaluate = "mlflow.models.evaluate"
+	sourceNested   = "nested runs"
+)
+
+// span is a prediction that a trace tells of: its root span.
+type span struct {
+	trace      string
+	start, end time.Time
+}
+
+// count is what is known of how many predictions a run made. It is guarded by Proxy.mu.
+type count struct {
+	before      float64             // in earlier sessions
+	beforeBy    string              // who counted those
+	evaluated   float64             // by mlflow.models.evaluate
+	evaluations []span              // when that was
+	traced      map[string][]span   // root spans by source
+	seen        map[string]bool     // traces that were counted
+	nested      map[string]*float64 // of runs nested in this one that predict, by id; nil where it is not known
+	told        []string            // what we wrote as emissions.inferences, if only for an update that the server then refused
+}
+
+func newCount() count {
+	return count{traced: map[string][]span{}, seen: map[string]bool{}, nested: map[string]*float64{}}
+}
+
+// inferences returns the number of predictions in the run's inference phase, and who counted them: what the user's tag
+// says, else what evaluations, traces and nested runs tell. It is not ok where there are predictions that nobody counted.
+func (c *count) inferences(now mlflow.Run) (n float64, source string, ok bool) {
+	if source := now.Tags[tagInferenceSource]; source == "" || source == sourceTag || !slices.Contains(c.told, now.Tags[tagInferences]) {
+		if n, err := strconv.ParseFloat(strings.TrimSpace(now.Tags[tagInferences]), 64); err == nil && n > 0 && !math.IsInf(n, 0) {
+			return n, sourceTag, true
+		}
+	}
+	var by []string
+	add := func(more float64, source string) {
+		n += more
+		for _, one := range strings.Split(source, "+") {
+			if more > 0 && !slices.Contains(by, one) {
+				by = append(by, one)
+			}
+		}
+	}
+	add(c.before, cmp.Or(c.beforeBy, sourceEvaluate))
+	add(c.evaluated, sourceEvaluate)
+	for _, source := range slices.Sorted(maps.Keys(c.traced)) {
+		for _, s := range c.traced[source] {
+			// A model that is traced while it is evaluated predicts no more for that. Traces tell time in milliseconds.
+			middle := s.start.Add(s.end.Sub(s.start) / 2)
+			if !slices.ContainsFunc(c.evaluations, func(e span) bool { return middle.After(e.start) && middle.Before(e.end) }) {
+				add(1, source)
+			}
+		}
+	}
+	for _, more := range c.nested {
+		if more == nil {
+			return 0, "", false
+		}
+		add(*more, sourceNested)
+	}
+	return n, strings.Join(by, "+"), n > 0
+}
+
+// recall takes over what earlier sessions counted and wrote into the run.
+func (c *count) recall(now mlflow.Run) {
+	if source := now.Tags[tagInferenceSource]; source != "" && source != sourceTag {
+		c.before, _ = strconv.ParseFloat(now.Tags[tagInferences], 64)
+		c.beforeBy = source
+		c.told = append(c.told, now.Tags[tagInferences])
+	}
+}
+
+// predicted notes that a run made the predictions of some root spans, which are over, and gives their time its phase.
+func (p *Proxy) predicted(id string, caller mlflow.Caller, source string, spans []span) {
+	r, over := p.find(id), false
+	if r == nil {
+		if r, over = p.ended(id); !over {
+			return
+		}
+	}
+	if p.carve(r, source, spans) && over {
+		p.complete(r, caller)
+	}
+}
+
+// carve does predicted's work on a run. It reports whether anything has changed.
+func (p *Proxy) carve(r *run, source string, spans []span) bool {
+	r.switching.Lock()
+	defer r.switching.Unlock()
+	p.mu.Lock()
+	byTag := r.byTag
+	var fresh []span
+	for _, s := range spans {
+		if !r.seen[s.trace] {
+			r.seen[s.trace] = true
+			fresh = append(fresh, s)
+		}
+	}
+	if byTag != meter.Training {
+		r.traced[source] = append(r.traced[source], fresh...)
+	}
+	p.mu.Unlock()
+	if len(fresh) == 0 || byTag == meter.Training {
+		return false
+	}
+	if r.session != nil && byTag == "" {
+		for _, s := range fresh {
+			r.session.Carve(s.start, s.end, meter.Inference)
+		}
+	}
+	return true
+}
+
+// infersByName says of a run's name that the run is there to predict: "inference", "inference-resnet50", "batch inference".
+// Names in which the word stands elsewhere ("causal-inference") may be of what is trained.
+func infersByName(name string) bool {
+	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return !unicode.IsLetter(r) })
+	if len(words) > 1 && slices.Contains([]string{"batch", "model", "online", "offline"}, words[0]) {
+		words = words[1:]
+	}
+	return len(words) > 0 && (words[0] == "inference" || words[0] == "inferences")
+}
+
+// infers makes a run one that predicts, or not any more, and the run that it is nested in with it: unless that one's user
+// says what it does.
+func (p *Proxy) infers(r *run, does bool) {
+	p.mu.Lock()
+	around := p.runs[r.parent]
+	if around == nil || r.infers == does {
+		r.infers = does
+		p.mu.Unlock()
+		return
+	}
+	r.infers = does
+	others := false
+	for _, o := range p.runs {
+		others = others || o != r && o.parent == r.parent && o.infers
+	}
+	byTag := around.byTag
+	if _, counted := around.nested[r.id]; does && !counted {
+		around.nested[r.id] = nil // until it is over
+	}
+	p.mu.Unlock()
+	if around.session == nil || byTag != "" || others {
+		return
+	}
+	phase := meter.Training
+	if does {
+		phase = meter.Inference
+	}
+	around.switching.Lock()
+	defer around.switching.Unlock()
+	around.session.Switch(phase)
+}
+
+// forParent tells the run that one which predicts is nested in how many predictions it made, if that is known. Callers
+// hold mu.
+func (p *Proxy) forParent(r *run, now *mlflow.Run) {
+	around := p.runs[r.parent]
+	if around == nil || now == nil {
+		return
+	}
+	if _, predicts := around.nested[r.id]; !predicts {
+		return
+	}
+	if n, _, ok := r.inferences(*now); ok {
+		around.nested[r.id] = &n
+	}
+}
