@@ -117,7 +117,7 @@ func (p *Proxy) reckon(r meter.Record) totals {
 			}
 			t.inference += grams(s.Energy.Total())
 			if brief {
-				low, high = p.bounds(s.Energy.Times(briefLow))
+				low, _ = p.bounds(s.Energy.Times(briefLow))
 				_, high = p.bounds(s.Energy.Times(briefHigh(t.predicting)))
 			}
 			t.inferLow += grams(low)
