@@ -112,7 +112,7 @@ func (f *figures) leaveOut(now mlflow.Run) {
 // predictsLate meters predictions after a run's end: the energy of the process that says so is the run's from now on, and
 // changes nothing of what its training emitted.
 func (p *Proxy) predictsLate(x *exchange, id string) {
-	if x.foreign {
+	if x.foreign || x.ui { // a browser predicts nothing
 		return
 	}
 	old, _ := p.ended(id)

@@ -109,6 +109,17 @@ func TestPredictionsAfterTheEndElsewhere(t *testing.T) {
 	assert.Contains(t, r.tags[tagStatus], "partial: predictions after its end: unmeasured: the client 127.0.0.1 is on another machine")
 }
 
+// Who sets the tag on MLflow's page is a browser, which predicts nothing.
+func TestABrowserDoesNotPredict(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.finish(id)
+	code, _ := b.send("/ajax-api/2.0/mlflow/runs/set-tag", `{"run_id":"`+id+`","key":"emissions.phase","value":"inference"}`, nil)
+	require.Equal(t, 200, code)
+	assert.Zero(t, b.open())
+}
+
 // What a run uses while it rests counts only if it goes on.
 func TestRest(t *testing.T) {
 	t.Parallel()
