@@ -115,6 +115,8 @@ type exchange struct {
 	steps   chan struct{} // closed once the latest step of metering is over; nil before the first
 	waited  time.Duration // for steps of metering
 
+	ended time.Time // when the run did, by the client's word; zero where that says nothing
+
 	ending *run // the run that a recognised final update is about to end; only steps look at it
 }
 

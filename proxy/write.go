@@ -33,8 +33,11 @@ func (p *Proxy) writeFigures(ctx context.Context, r *run, caller mlflow.Caller) 
 // batch works the run's figures out and encodes them once: retries send the same bytes, which MLflow then drops as
 // duplicates.
 func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte, error) {
-	if r.session == nil {
-		return mlflow.Batch(r.id, nil, append([]mlflow.Tag{{Key: tagStatus, Value: r.unmeasured}}, p.origin()...))
+	p.mu.Lock()
+	why := r.whyNot()
+	p.mu.Unlock()
+	if why != "" {
+		return mlflow.Batch(r.id, nil, append([]mlflow.Tag{{Key: tagStatus, Value: why}}, p.origin()...))
 	}
 	at := time.Now()
 	p.mu.Lock()
