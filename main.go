@@ -102,6 +102,11 @@ type meterFlags struct {
 	StateDir       string      `group:"Metering" placeholder:"DIR" help:"Where running sessions are kept against a crash. By default a folder under the user's cache."`
 }
 
+// nameFlags say under which further names figures are written.
+type nameFlags struct {
+	SDKNames bool `name:"sdk-names" group:"Metering" help:"Also write the names of mlflow-emissions-sdk, in grams as it does: emissions and emissions_per_10_predictions."`
+}
+
 // logFlags say what to log.
 type logFlags struct {
 	LogLevel  slog.Level `group:"Logging" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
@@ -113,6 +118,7 @@ type proxyFlags struct {
 	listenFlags
 	carbonFlags
 	meterFlags
+	nameFlags
 	sensorFlags
 	logFlags
 }
@@ -311,7 +317,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 	p, err := proxy.New(proxy.Config{
 		Upstream: up.url, UpstreamHost: up.host,
 		Meter: m, Supply: supply, Scope: f.Scope, LocalClients: local, InPod: meter.InPod(),
-		LogInterval: time.Duration(f.LogInterval), AccuracyMetrics: f.AccuracyMetric,
+		LogInterval: time.Duration(f.LogInterval), AccuracyMetrics: f.AccuracyMetric, SDKNames: f.SDKNames,
 		Host: host, Version: version, Logger: log,
 	}, reg)
 	if err != nil {

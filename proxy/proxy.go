@@ -34,6 +34,7 @@ type Config struct {
 	LocalClients    []netip.Prefix // whose runs are on this machine
 	LogInterval     time.Duration  // how often a running run's emissions_g is logged; 0: only at the end
 	AccuracyMetrics []string       // metric keys to take as accuracy, first match wins; empty: by the usual names
+	SDKNames        bool           // also write mlflow-emissions-sdk's names; see sdknames.go
 	InPod           bool           // in a Kubernetes pod the machine's energy is not the run's
 	Host            string         // name of this machine, for the tag emissions.host
 	Version         string         // for the tag emissions.version

@@ -112,11 +112,11 @@ func (p *Proxy) retry(r *run, caller mlflow.Caller, batch []byte) {
 // isClients says whether the client logs a metric of this name itself.
 func (r *run) isClients(key string) bool { return r.clients[key] }
 
-// clientsOwn lists those names.
-func (r *run) clientsOwn() string {
+// clientsOwn lists those names, as far as we would write them.
+func (p *Proxy) clientsOwn(r *run) string {
 	var own []string
 	for _, key := range ratios {
-		if r.clients[key] {
+		if r.clients[key] && p.isWritten(key) {
 			own = append(own, key)
 		}
 	}
