@@ -454,7 +454,7 @@ func (p *Proxy) close(r *run, status string) {
 		delete(p.runs, r.id)
 		r.over.Store(true)
 	}
-	batch, caller, done, unread := r.pending, r.caller, r.done, r.unread
+	batch, caller, done, unread, measured := r.pending, r.caller, r.done, r.unread, r.whyNot() == ""
 	p.mu.Unlock()
 	if !open {
 		return
@@ -480,6 +480,8 @@ func (p *Proxy) close(r *run, status string) {
 	}
 	if r.session != nil {
 		p.infers(r, false)
+	}
+	if measured { // what comes late completes its figures
 		p.finished.SetDefault(r.id, r)
 		if unread {
 			p.background(func() { p.complete(r, caller) })
