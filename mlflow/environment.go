@@ -107,8 +107,11 @@ func setup(ctx context.Context, cacheDir string, base Environment, wanted, pins 
 // names, after their own.
 func extend(env, base Environment) error {
 	from, err := filepath.Glob(filepath.Join(base.Dir, "lib", "python3*", "site-packages"))
-	if err != nil || len(from) != 1 {
-		return fmt.Errorf("%s has no one folder of packages: %v, %w", base.Dir, from, err)
+	if err != nil {
+		return err
+	}
+	if len(from) != 1 {
+		return fmt.Errorf("%s has no one folder of packages: %q", base.Dir, from)
 	}
 	to, err := filepath.Rel(base.Dir, from[0])
 	if err != nil {
