@@ -324,7 +324,7 @@ func (p *Proxy) origin() []mlflow.Tag {
 
 // accuracyOf picks a run's accuracy in percent: by the run's own tag, by the flag, or by the usual names.
 func (p *Proxy) accuracyOf(r mlflow.Run) (percent float64, key string, ok bool) {
-	return accuracy(r.Metrics, p.wantedOf(r))
+	return accuracy(r, p.wantedOf(r))
 }
 
 // wantedOf returns the keys that the user names as a run's accuracy; none for the usual names.

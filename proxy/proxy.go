@@ -63,6 +63,7 @@ type Proxy struct {
 	mu       sync.Mutex
 	runs     map[string]*run
 	finished *cache.Cache   // *run by id, of ended runs that wait for their accuracy
+	words    *cache.Cache   // what experiments say about accuracy, by caller and experiment
 	writers  sync.WaitGroup // goroutines that write figures off the clients' path
 	draining context.Context
 	drain    context.CancelFunc
@@ -70,7 +71,8 @@ type Proxy struct {
 
 // New makes a proxy. Its metrics are registered with reg.
 func New(cfg Config, reg prometheus.Registerer) (*Proxy, error) {
-	p := &Proxy{cfg: cfg, log: cfg.Logger, runs: map[string]*run{}, finished: cache.New(lateWindow, lateWindow/10)}
+	p := &Proxy{cfg: cfg, log: cfg.Logger, runs: map[string]*run{}, finished: cache.New(lateWindow, lateWindow/10),
+		words: cache.New(wordWindow, 10*wordWindow)}
 	if p.log == nil {
 		p.log = slog.Default()
 	}
@@ -128,6 +130,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	kind, ui := match(r.Method, r.URL.Path)
 	p.metrics.requests[kind].Inc()
 	if kind == kindOther {
+		defer p.forgetWords(r.URL.Path)
 		p.forward.ServeHTTP(w, r)
 		return
 	}

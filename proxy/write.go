@@ -51,7 +51,7 @@ func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte
 	deadline, _ := ctx.Deadline()
 	reading, cancel := context.WithDeadline(ctx, at.Add(deadline.Sub(at)/2))
 	defer cancel()
-	run, err := p.client.Run(reading, caller, r.id)
+	run, err := p.readForFigures(reading, caller, r.id)
 	now := &run
 	if err != nil {
 		p.log.Warn("cannot read the run; its ratios are left out", "run", r.id, "error", err)
