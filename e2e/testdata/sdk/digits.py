@@ -73,4 +73,4 @@ if "phase" in calls:  # the only lines that are not the SDK's
         count += len(model.predict(x_test))
     client.set_tag(runner.run_id, "emissions.inferences", count)
     client.set_tag(runner.run_id, "emissions.phase", "training")
-print(json.dumps({"run": runner.run_id, "accuracy": accuracy, "ended": ended, "count": count}))
+print(json.dumps({"run": runner.run_id, "accuracy": accuracy, "emissions": runner.emissions * 1000, "ended": ended, "count": count}))
