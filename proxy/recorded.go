@@ -3,7 +3,6 @@ package proxy
 import (
 	"encoding/json"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -37,17 +36,4 @@ func (r *run) whyNot() string {
 		return statusRecorded
 	}
 	return r.unmeasured
-}
-
-// lacks says of the runs around one that cannot be measured that it is missing in them.
-func (p *Proxy) lacks(r *run) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	around := p.runs[r.parent]
-	for i := 0; around != nil && i < len(p.runs); i++ { // no more of them, even if two runs name each other as parent
-		if around.partial == "" {
-			around.partial = "a run nested in it is not in its figures: " + strings.TrimPrefix(r.unmeasured, "unmeasured: ")
-		}
-		around = p.runs[around.parent]
-	}
 }

@@ -71,22 +71,3 @@ func TestARefusedEndSaysNothingOfWhenTheRunEnded(t *testing.T) {
 	assert.Equal(t, statusMeasured, r.tags[tagStatus])
 	assert.Positive(t, r.metrics[metricEmissions])
 }
-
-// A parent whose executors are on other machines would pass for wholly measured.
-func TestAParentSaysThatANestedRunIsMissing(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
-	outer := b.create("")
-	inner := b.create(`{"key":"mlflow.parentRunId","value":"` + outer + `"}`)
-	b.proxy.cfg.LocalClients = nil // who comes from now on is elsewhere
-	far := b.create(`{"key":"mlflow.parentRunId","value":"` + inner + `"}`)
-	for _, id := range []string{far, inner, outer} {
-		b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
-	}
-	assert.Contains(t, b.mlflow.of(far).tags[tagStatus], "unmeasured: the client 127.0.0.1 is on another machine")
-	for _, id := range []string{inner, outer} {
-		r := b.mlflow.of(id)
-		assert.Contains(t, r.tags[tagStatus], "partial: a run nested in it is not in its figures: the client 127.0.0.1 is on another machine")
-		assert.Positive(t, r.metrics[metricEmissions])
-	}
-}
