@@ -62,7 +62,6 @@ func (s strict) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	u := &upload{ResponseWriter: w, body: r.Body, control: http.NewResponseController(w), stall: s.stall}
 	// Without this, Go's server throws the rest of the body away as soon as the answer begins.
 	_ = u.control.EnableFullDuplex()
-	u.deadline(time.Now().Add(s.stall)) // also for what the server reads by itself, once it is answered
 	r.Body = u
 	defer u.over()
 	s.next.ServeHTTP(u, r)
