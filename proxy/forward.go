@@ -75,6 +75,7 @@ func newForwarder(cfg forwardConfig) *forwarder {
 // ServeHTTP forwards one request.
 func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodConnect {
+		w.Header().Set("Connection", "close") // what follows is meant for somebody else
 		refuse(w, http.StatusBadRequest, "BAD_REQUEST", "CONNECT is not for a tracking server")
 		return
 	}
