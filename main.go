@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -214,7 +215,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		err = ctx.Run(streams{stdout, stderr})
 	} else {
-		err = usageError{err}
+		err = usageError{errors.New(userinfo.ReplaceAllString(err.Error(), "${1}${2}xxxxx@"))}
 	}
 	if err == nil {
 		return 0
@@ -226,6 +227,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	return exitError
 }
+
+// userinfo is what a refused value may have before its last @, quoted or not: a password, if it was to be a URL.
+var userinfo = regexp.MustCompile(`(argument ).*@|(")(?:[^"\\]|\\.)*@|[^\s"]+@`)
 
 // streams are where a command prints.
 type streams struct{ out, err io.Writer }
