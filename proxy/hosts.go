@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -116,68 +117,60 @@ func matchHosts(patterns []string) func(r *http.Request) bool {
 func fnmatch(pattern string) *regexp.Regexp {
 	var re strings.Builder
 	re.WriteString(`(?s)\A`)
-	for i := 0; i < len(pattern); i++ {
-		switch c := pattern[i]; c {
+	for p := []rune(pattern); len(p) > 0; {
+		length := 1
+		switch p[0] {
 		case '*':
 			re.WriteString(".*")
 		case '?':
 			re.WriteByte('.')
 		case '[':
-			if set, length := fnmatchSet(pattern[i+1:]); length > 0 {
-				re.WriteString(set)
-				i += length
-				continue
+			var set string
+			if set, length = fnmatchSet(p); length == 0 { // not closed: it stands for itself
+				set, length = `\[`, 1
 			}
-			fallthrough
+			re.WriteString(set)
 		default:
-			re.WriteString(regexp.QuoteMeta(pattern[i : i+1]))
+			re.WriteString(regexp.QuoteMeta(string(p[0])))
 		}
+		p = p[length:]
 	}
 	re.WriteString(`\z`)
 	return regexp.MustCompile(re.String())
 }
 
-// fnmatchSet translates a set, of which the opening bracket is read. A bracket that is not closed stands for itself: then
-// length is 0.
-func fnmatchSet(s string) (set string, length int) {
-	body := strings.TrimPrefix(s, "!")
-	end := strings.IndexByte(body[min(1, len(body)):], ']') // a bracket that comes first is a member
-	if end < 0 {
+// fnmatchSet translates the set that a pattern begins with, and says how long it is; 0 if it is not closed.
+func fnmatchSet(p []rune) (set string, length int) {
+	first := 1
+	negated := len(p) > 1 && p[1] == '!'
+	if negated {
+		first = 2
+	}
+	end := first + 1 // a bracket that comes first is a member
+	for end < len(p) && p[end] != ']' {
+		end++
+	}
+	if end >= len(p) {
 		return "", 0
 	}
-	members := body[:end+1]
-	length = len(s) - len(body) + end + 2
-	var out strings.Builder
-	out.WriteByte('[')
-	if len(body) < len(s) {
-		out.WriteByte('^')
-	}
-	empty := true
-	for i := 0; i < len(members); i++ {
-		from, to := members[i], members[i]
-		if i+2 < len(members) && members[i+1] == '-' {
-			to = members[i+2]
+	var members strings.Builder
+	for i := first; i < end; i++ {
+		from, to := p[i], p[i]
+		if i+2 < end && p[i+1] == '-' {
+			to = p[i+2]
 			i += 2
 		}
-		if from > to { // a range that is empty, as in Python
-			continue
-		}
-		empty = false
-		out.WriteString(quoteMember(from))
-		if to != from {
-			out.WriteString("-" + quoteMember(to))
+		if from <= to { // else the range is empty, as in Python
+			fmt.Fprintf(&members, `\x{%x}-\x{%x}`, from, to)
 		}
 	}
-	out.WriteByte(']')
 	switch {
-	case empty && len(body) < len(s):
-		return ".", length
-	case empty:
-		return `[^\x00-\x{10FFFF}]`, length // nothing
+	case members.Len() == 0 && negated:
+		return ".", end + 1
+	case members.Len() == 0:
+		return `[^\x{0}-\x{10FFFF}]`, end + 1 // nothing
+	case negated:
+		return "[^" + members.String() + "]", end + 1
 	}
-	return out.String(), length
-}
-
-func quoteMember(c byte) string {
-	return `\x` + string("0123456789abcdef"[c>>4]) + string("0123456789abcdef"[c&15])
+	return "[" + members.String() + "]", end + 1
 }
