@@ -408,7 +408,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 	defer cancel()
 	attributes := []any{"url", own.String(), "upstream", up.url.Redacted()}
 	if admin != nil {
-		adminServer := &http.Server{Handler: p.Admin(reg), ReadHeaderTimeout: 10 * time.Second}
+		adminServer := &http.Server{Handler: p.Admin(reg), ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute}
 		go func() { _ = adminServer.Serve(admin) }()
 		defer adminServer.Close() // it says "draining" to the very end
 		attributes = append(attributes, "admin", "http://"+admin.Addr().String())
