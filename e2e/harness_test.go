@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 	if sharedServer != nil {
 		_ = sharedServer.Stop(5 * time.Second)
 	}
+	if securedServer != nil {
+		_ = securedServer.Stop(5 * time.Second)
+	}
 	_ = os.RemoveAll(scratch)
 	os.Exit(code)
 }

@@ -150,3 +150,18 @@ func TestKeysOfCallers(t *testing.T) {
 		assert.NotEqual(t, a, other)
 	}
 }
+
+// Python's bare NaN and Infinity become strings, and nothing else is touched: neither what is JSON already nor what is in strings.
+func FuzzWithoutBareNumbers(f *testing.F) {
+	f.Add([]byte(`{"a":NaN,"b":"NaN","c":[-Infinity,1]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		out := withoutBareNumbers(b)
+		if json.Valid(b) && string(out) != string(b) {
+			t.Fatalf("%q became %q", b, out)
+		}
+		var answer struct{ Run wireRun }
+		if json.Unmarshal(out, &answer) == nil {
+			answer.Run.run()
+		}
+	})
+}

@@ -7,7 +7,10 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -27,7 +30,9 @@ import (
 type Config struct {
 	Upstream        *url.URL          // base URL of the MLflow server
 	UpstreamHost    string            // Host to send; empty: the upstream's own
+	UpstreamTLS     *tls.Config       // whom to trust as the MLflow server, and who we are; nil: as the system does, and nobody
 	Transport       http.RoundTripper // nil: one whose connections idle for less than MLflow's servers keep them
+	AllowedHosts    []string          // as MLflow's --allowed-hosts; empty: any but names of the world that lead to loopback
 	Meter           *meter.Meter
 	Supply          *carbon.Supply
 	Scope           meter.Scope
@@ -78,7 +83,7 @@ func New(cfg Config, reg prometheus.Registerer) (*Proxy, error) {
 	}
 	p.cfg.Scope = cmp.Or(cfg.Scope, meter.ScopeProcess)
 	if p.cfg.Transport == nil {
-		p.cfg.Transport = newTransport()
+		p.cfg.Transport = newTransport(cfg.UpstreamTLS)
 	}
 	var err error
 	if p.metrics, err = newMetrics(reg, p); err != nil {
@@ -99,10 +104,23 @@ func New(cfg Config, reg prometheus.Registerer) (*Proxy, error) {
 
 // Server returns the server of the main listener.
 func (p *Proxy) Server() *http.Server {
-	s := newServer(p)
+	s := newServer(newHosts(newLoop(p), p.cfg.AllowedHosts, p.log), usualLimits)
 	s.ConnContext = connContext
 	s.ErrorLog = slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)
 	return s
+}
+
+// Serve serves a server of Server's until it is shut down; over TLS where it has a TLSConfig.
+func (p *Proxy) Serve(s *http.Server, l net.Listener) error {
+	l = living{l, usualLimits.stall}
+	serve := s.Serve
+	if s.TLSConfig != nil {
+		serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+	}
+	if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }
 
 // exchange is one watched request and its answer.
@@ -135,7 +153,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x := &exchange{kind: kind, ui: ui, conn: connectionOf(r), caller: mlflow.CallerOf(r)}
-	if body, ok, err := readWatched(r); err == nil && ok {
+	body, ok, err := readWatched(r)
+	switch {
+	case isTimeout(err): // the client is there, but will not end what it began
+		badBody(w, err)
+		return
+	case err == nil && ok:
 		x.body = body
 	}
 	ctx := context.WithValue(r.Context(), exchangeKey{}, x)

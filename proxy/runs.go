@@ -433,6 +433,9 @@ func (p *Proxy) settle(x *exchange, status string) {
 	r.ending--
 	last, open := r.ending == 0, p.runs[r.id] == r
 	final := isFinal(status)
+	if final {
+		r.caller = x.caller
+	}
 	if last && !final {
 		r.done, r.pending = false, nil
 	}

@@ -21,8 +21,10 @@ func (p *Proxy) writeFigures(ctx context.Context, r *run, caller mlflow.Caller) 
 	p.count(err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r.caller, r.done, r.pending = caller, true, nil
-	if err != nil {
+	r.done, r.pending = true, nil
+	if err == nil {
+		r.caller = caller // else it is not known whether who asks may do so at all
+	} else {
 		p.log.Warn("figures could not be written yet", "run", r.id, "error", err)
 		if !refused(err) {
 			r.pending = batch
