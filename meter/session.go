@@ -191,6 +191,9 @@ func (s *Session) Switch(p Phase) time.Time {
 func (s *Session) Carve(from, to time.Time, p Phase) {
 	s.meter.mu.Lock()
 	defer s.meter.mu.Unlock()
+	if s.meter.last.Before(to) { // what was used since the last sample is not in the record yet
+		s.meter.sample()
+	}
 	s.record.carve(from, to, p, &s.past)
 	if s.held != nil {
 		s.held.carve(from, to, p, &s.past)
