@@ -277,6 +277,8 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 			if source != sourceTag {
 				r.told = append(r.told, formatCount(count))
 				tag(tagInferences, formatCount(count))
+			} else if r.word != "" && r.word != now.Tags[tagInferences] { // ours was written over the user's
+				tag(tagInferences, r.word)
 			}
 			if t.inference > 0 {
 				mine(metricInferences, 10*t.inference.Grams()/count)

@@ -19,6 +19,7 @@ const (
 	sourceTag      = "tag"
 	sourceEvaluate = "mlflow.models.evaluate"
 	sourceNested   = "nested runs"
+	sourceServing  = "serving"
 )
 
 // span is a prediction that a trace tells of: its root span.
@@ -36,6 +37,10 @@ type count struct {
 	traced      map[string][]span   // root spans by source
 	seen        map[string]bool     // traces that were counted
 	nested      map[string]*float64 // of runs nested in this one that predict, by id; nil where it is not known
+	served      float64             // rows that its model predicted in a scoring server since the run ended
+	users       float64             // what the user's tag said before those were added to it; 0 for nothing
+	word        string              // what the user set emissions.inferences to since then
+	uncounted   bool                // there were predictions before that nobody counted
 	told        []string            // what we wrote as emissions.inferences, if only for an update that the server then refused
 }
 
@@ -46,8 +51,8 @@ func newCount() count {
 // inferences returns the number of predictions in the run's inference phase, and who counted them: what the user's tag
 // says, else what evaluations, traces and nested runs tell. It is not ok where there are predictions that nobody counted.
 func (c *count) inferences(now mlflow.Run) (n float64, source string, ok bool) {
-	if source := now.Tags[tagInferenceSource]; source == "" || source == sourceTag || !slices.Contains(c.told, now.Tags[tagInferences]) {
-		if n, err := strconv.ParseFloat(strings.TrimSpace(now.Tags[tagInferences]), 64); err == nil && n > 0 && !math.IsInf(n, 0) {
+	if n, ok := c.usersCount(now); ok {
+		if c.users = n; c.served == 0 {
 			return n, sourceTag, true
 		}
 	}
@@ -59,6 +64,11 @@ func (c *count) inferences(now mlflow.Run) (n float64, source string, ok bool) {
 				by = append(by, one)
 			}
 		}
+	}
+	if c.users > 0 && c.served > 0 {
+		add(c.users, sourceTag)
+		add(c.served, sourceServing)
+		return n, strings.Join(by, "+"), true
 	}
 	add(c.before, cmp.Or(c.beforeBy, sourceEvaluate))
 	add(c.evaluated, sourceEvaluate)
@@ -77,7 +87,32 @@ func (c *count) inferences(now mlflow.Run) (n float64, source string, ok bool) {
 		}
 		add(*more, sourceNested)
 	}
-	return n, strings.Join(by, "+"), n > 0
+	add(c.served, sourceServing)
+	return n, strings.Join(by, "+"), n > 0 && !c.uncounted
+}
+
+// usersCount returns the number that the user has set, which is not one that we wrote.
+func (c *count) usersCount(now mlflow.Run) (n float64, ok bool) {
+	word := c.word
+	if word == "" {
+		word = now.Tags[tagInferences]
+		if source := now.Tags[tagInferenceSource]; source != "" && source != sourceTag && slices.Contains(c.told, word) {
+			return 0, false
+		}
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(word), 64)
+	return n, err == nil && n > 0 && !math.IsInf(n, 0)
+}
+
+// heard notes the user's count when it comes: figures that are on their way just then may write ours over it.
+func (p *Proxy) heard(r *run, tags []mlflow.Tag) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range tags {
+		if t.Key == tagInferences {
+			r.word = t.Value
+		}
+	}
 }
 
 // recall takes over what earlier sessions counted and wrote into the run.
@@ -97,8 +132,29 @@ func (p *Proxy) predicted(id string, caller mlflow.Caller, source string, spans 
 			return
 		}
 	}
-	if p.carve(r, source, spans) && over {
-		p.complete(r, caller)
+	if !p.carve(r, source, spans) {
+		return
+	}
+	p.mu.Lock()
+	over = over || p.runs[id] != r // it ended just now
+	if !over && r.done {
+		r.unread = true // its last figures were worked out before
+	}
+	p.mu.Unlock()
+	if over {
+		p.completeSoon(r, caller)
+	}
+}
+
+// completeSoon lets what came late for an ended run be written off the client's path: traces come by the hundred, and what
+// comes while one waits is written with it.
+func (p *Proxy) completeSoon(r *run, caller mlflow.Caller) {
+	p.mu.Lock()
+	waits := r.completing
+	r.completing = true
+	p.mu.Unlock()
+	if !waits {
+		p.background(func() { p.complete(r, caller) })
 	}
 }
 
