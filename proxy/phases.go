@@ -220,7 +220,7 @@ func (p *Proxy) datasets(r *run, raw json.RawMessage) {
 		if r.session != nil && byTag == "" {
 			since := r.session.Switch(meter.Training) // until the count comes
 			p.mu.Lock()
-			r.evaluates = since
+			r.evaluates, r.traced.undecided = since, nil
 			p.mu.Unlock()
 		}
 		return
@@ -284,6 +284,6 @@ func (p *Proxy) isEvaluated(r *run, count float64) {
 	until := r.session.Switch(meter.Training)
 	r.session.Carve(since, until, meter.Inference)
 	p.mu.Lock()
-	r.evaluations = append(r.evaluations, span{start: since, end: until})
+	r.traced.evaluated(span{start: since, end: until})
 	p.mu.Unlock()
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -116,4 +117,45 @@ func TestTraces(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A run may make predictions for weeks, and be traced all the time.
+func TestTracesAreForgotten(t *testing.T) {
+	t.Parallel()
+	c := newTracedCount()
+	at := time.Now()
+	for n := range 5 * manyTraces {
+		s := span{trace: fmt.Sprint(n), start: at, end: at}
+		require.Len(t, c.add(sourceTraces, []span{s}, true), 1)
+		require.Empty(t, c.add(sourceTraces, []span{s}, true), "sent again")
+	}
+	assert.Equal(t, 5.0*manyTraces, c.by[sourceTraces])
+	assert.LessOrEqual(t, len(c.seen.young)+len(c.seen.old), 2*manyTraces)
+	assert.LessOrEqual(t, len(c.undecided), manyTraces)
+}
+
+// What traces counted before a restart of the proxy is counted after it, by the same name.
+func TestTracesOutliveARestart(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	at := time.Now()
+	b.work()
+	b.mlflow.hook = func(_ http.ResponseWriter, r *http.Request, _ string, _ []byte) bool {
+		return strings.HasSuffix(r.URL.Path, "/traces")
+	}
+	b.trace(1, id, at, "")
+	dir := t.TempDir()
+	b.proxy.Drain(t.Context())
+	require.NoError(t, b.proxy.Keep(dir))
+	again := newBench(t, func(c *Config) { c.Upstream, _ = url.Parse(b.mlflow.server.URL) })
+	require.NoError(t, again.proxy.Restore(dir))
+	at = time.Now()
+	again.work()
+	again.trace(2, id, at, "")
+	again.finish(id)
+	r := b.mlflow.of(id)
+	assert.Equal(t, "2", r.tags[tagInferences])
+	assert.Equal(t, sourceTraces, r.tags[tagInferenceSource])
+	assert.InEpsilon(t, 10*r.metrics[metricInference]/2, r.metrics[metricInferences], 1e-9)
 }
