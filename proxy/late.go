@@ -15,6 +15,9 @@ const lateIdle = 5 * time.Minute
 // restAfter is how long a process must do nothing to be taken as resting: some samples.
 const restAfter = 3 * time.Second
 
+// notTrainedHere is said of a run whose predictions are metered, and whose training was not.
+const notTrainedHere = "its training was not metered here"
+
 // ended returns a run that ended within the late window.
 func (p *Proxy) ended(id string) (*run, bool) {
 	r, ok := p.finished.Get(id)
@@ -152,7 +155,7 @@ func (p *Proxy) predictsLate(x *exchange, id string) {
 		r.base = earlier(now)
 		r.recall(now)
 		if r.base.duration == 0 {
-			r.partial = "its training was not metered here"
+			r.base.untrained, r.partial = true, notTrainedHere
 		}
 	}
 	p.schedule(r)

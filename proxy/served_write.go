@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 
 	"mlflow-emissions-proxy/meter"
 )
@@ -110,8 +111,9 @@ func (s *Serving) served(ctx context.Context, id string) (*run, error) {
 	for _, key := range clientsMetrics(now.Tags) {
 		r.clients[key] = key != ""
 	}
+	r.partial = strings.TrimPrefix(strings.TrimPrefix(now.Tags[tagStatus], statusMeasured), statusPartial) // as it stands
 	if r.base.duration == 0 {
-		r.partial = "its training was not metered here"
+		r.base.untrained, r.partial = true, notTrainedHere
 	}
 	if _, _, ok := r.inferences(now); r.base.inferred && !ok {
 		r.uncounted = true

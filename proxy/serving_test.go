@@ -296,6 +296,25 @@ func TestServingBesideTheUsersCount(t *testing.T) {
 	assert.InEpsilon(t, 10*b.mlflow.of(id).metrics[metricInference]/17, b.mlflow.of(id).metrics[metricInferences], 1e-9)
 }
 
+// What the training of a run took that was not metered is not known, and 0 g would be a lie.
+func TestServingARunThatWasNotMetered(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.mlflow.runs["r1"] = &fakeRun{status: "FINISHED", metrics: map[string]float64{"test_accuracy": 0.5}, tags: map[string]string{}}
+	s := b.proxy.NewServing(ServingConfig{URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}})
+	for n := range 3 {
+		s.due["r1"] = due{used: totals{inference: 3, duration: time.Second, predicting: time.Second, inferred: true}, rows: 6}
+		s.write(t.Context())
+		r := b.mlflow.of("r1")
+		assert.NotContains(t, r.metrics, metricTraining)
+		assert.NotContains(t, r.metrics, metricAccuracy)
+		assert.InEpsilon(t, 3*(n+1), r.metrics[metricEmissions], 1e-9)
+		assert.InEpsilon(t, 5, r.metrics[metricInferences], 1e-9)
+		assert.Equal(t, statusPartial+notTrainedHere, r.tags[tagStatus])
+		b.proxy.finished.Flush() // as after a restart
+	}
+}
+
 func TestRunOfModel(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
