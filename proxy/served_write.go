@@ -3,6 +3,7 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -56,7 +57,7 @@ func (s *Serving) write(ctx context.Context) {
 		}
 		r, err := s.served(ctx, id)
 		if err != nil {
-			s.complain("predictions are metered, but their run cannot be read", "run", id, "error", err)
+			s.complain("predictions are metered, and their run is not given them", "run", id, "error", err)
 			continue
 		}
 		s.give(r)
@@ -102,6 +103,10 @@ func (s *Serving) served(ctx context.Context, id string) (*run, error) {
 	now, err := p.client.Run(ctx, s.cfg.Caller, id)
 	if err != nil {
 		return nil, err
+	}
+	if isTrue(now.Tags[tagSkip]) {
+		s.take(id)
+		return nil, errors.New("it is to be left alone, by its tag emissions.skip")
 	}
 	r := newRun(id)
 	r.base = earlier(now)

@@ -315,6 +315,18 @@ func TestServingARunThatWasNotMetered(t *testing.T) {
 	}
 }
 
+// Who leaves a run alone leaves it alone while it is served, too.
+func TestServingARunThatIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.mlflow.runs["r1"] = &fakeRun{status: "FINISHED", metrics: map[string]float64{}, tags: map[string]string{tagSkip: "true"}}
+	s := b.proxy.NewServing(ServingConfig{URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}})
+	s.due["r1"] = due{used: totals{inference: 3, predicting: time.Second, inferred: true}, rows: 6}
+	s.write(t.Context())
+	assert.Empty(t, b.mlflow.of("r1").batches)
+	assert.Empty(t, s.due)
+}
+
 func TestRunOfModel(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
