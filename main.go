@@ -18,6 +18,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -167,6 +168,38 @@ func keyPair(certFlag, cert, keyFlag, key string, log *slog.Logger) (*proxy.KeyP
 	return pair, nil
 }
 
+// servingFlags say which model's scoring server to stand in front of, beside the MLflow server.
+type servingFlags struct {
+	Serving       *baseURL `group:"Serving" placeholder:"URL" help:"A scoring server on this machine (mlflow models serve): what its predictions emit is added to the run that its model came from."`
+	ServingListen address  `group:"Serving" default:"127.0.0.1:5003" placeholder:"HOST:PORT" help:"With --serving: where clients score (${default})."`
+	ServingRun    string   `group:"Serving" placeholder:"RUN_ID" help:"With --serving: the run that the model came from. By default the one that the model names."`
+}
+
+var runID = regexp.MustCompile(`^[a-zA-Z0-9][\w-]{0,255}$`) // as MLflow's server takes them
+
+// inFrontOf returns what to stand in front of; nil for nothing.
+func (f servingFlags) inFrontOf(ctx context.Context) (*proxy.ServingConfig, error) {
+	switch {
+	case f.Serving == nil && f.ServingRun != "":
+		return nil, usageError{errors.New("--serving-run: give the scoring server as well, by --serving URL")}
+	case f.Serving == nil:
+		return nil, nil
+	case f.ServingRun != "" && !runID.MatchString(f.ServingRun):
+		return nil, usageError{fmt.Errorf("--serving-run: %q is not the id of a run, for example 48b1067b668b47838a1a19dec73e315f", f.ServingRun)}
+	case (*url.URL)(f.Serving).User != nil:
+		return nil, usageError{fmt.Errorf("--serving: leave the credentials out of %s; clients that score send their own", (*url.URL)(f.Serving).Redacted())}
+	case f.ServingListen == "":
+		return nil, usageError{errors.New(`--serving-listen: "" is not HOST:PORT, for example 127.0.0.1:5003`)}
+	}
+	c := &proxy.ServingConfig{URL: (*url.URL)(f.Serving), Run: f.ServingRun}
+	addresses, err := proxy.AddressesOf(ctx, c.URL)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--serving: %w", err)}
+	}
+	c.Addresses = addresses
+	return c, nil
+}
+
 // logFlags say what to log.
 type logFlags struct {
 	LogLevel  slog.Level `group:"Logging" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
@@ -180,6 +213,7 @@ type proxyFlags struct {
 	meterFlags
 	nameFlags
 	sensorFlags
+	servingFlags
 	logFlags
 }
 
@@ -342,11 +376,27 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 	if err != nil {
 		return err
 	}
+	serving, err := f.inFrontOf(ctx)
+	if err != nil {
+		return err
+	}
 	main, admin, err := f.listen()
 	if err != nil {
 		return err
 	}
 	defer main.Close()
+	var scoring net.Listener
+	if serving != nil {
+		if scoring, err = net.Listen("tcp", string(f.ServingListen)); err != nil {
+			return fmt.Errorf("--serving-listen %s: %w; choose another port, or stop what uses it", f.ServingListen, err)
+		}
+		defer scoring.Close()
+		for _, own := range []net.Listener{main, scoring} {
+			if slices.ContainsFunc(serving.Addresses, func(at netip.AddrPort) bool { return isAt(own.Addr(), at) }) {
+				return usageError{fmt.Errorf("--serving: %s is this proxy itself; give the scoring server's address", serving.URL.Redacted())}
+			}
+		}
+	}
 
 	if up.url == nil && up.child == nil {
 		command, err := mlflow.FindServer()
@@ -403,6 +453,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 	if edge.clients != nil {
 		own.Scheme = "https"
 	}
+	servers := []*http.Server{server}
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -414,6 +465,19 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 		attributes = append(attributes, "admin", "http://"+admin.Addr().String())
 	}
 	group.Go(func() error { return p.Serve(server, main) })
+	var served *proxy.Serving
+	if serving != nil {
+		served = p.NewServing(*serving)
+		if err := served.Restore(state); err != nil {
+			return err
+		}
+		scorer := served.Server()
+		scorer.TLSConfig = edge.clients
+		servers = append(servers, scorer)
+		group.Go(func() error { return p.Serve(scorer, scoring) })
+		group.Go(func() error { return served.Run(ctx) })
+		attributes = append(attributes, "serving", "http://"+scoring.Addr().String(), "scoring_server", serving.URL.Redacted())
+	}
 	sampled := make(chan struct{})
 	go func() { defer close(sampled); _ = m.Run(ctx) }()
 	group.Go(func() error { return p.Run(ctx) })
@@ -431,12 +495,22 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 		log.Info("stopping")
 		ending, cancel := context.WithTimeout(context.Background(), requestsTime)
 		defer cancel()
-		if server.Shutdown(ending) != nil {
-			_ = server.Close()
+		for _, s := range servers {
+			if s.Shutdown(ending) != nil {
+				_ = s.Close()
+			}
 		}
 		ending, cancel = context.WithTimeout(context.Background(), figuresTime)
 		defer cancel()
+		if served != nil {
+			served.Stop(ending)
+		}
 		p.Drain(ending)
+		if served != nil {
+			if err := served.Keep(state); err != nil {
+				return err
+			}
+		}
 		return p.Keep(state)
 	})
 	log.Info("listening", attributes...)
@@ -502,6 +576,12 @@ func reachable(ctx context.Context, u *url.URL, main, admin net.Listener) error 
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
+}
+
+// isAt says whether a listener accepts connections at an address of this machine.
+func isAt(listener net.Addr, at netip.AddrPort) bool {
+	own, _ := netip.ParseAddrPort(listener.String())
+	return own.Port() == at.Port() && (own.Addr().Unmap() == at.Addr() || own.Addr().IsUnspecified())
 }
 
 // isOwn says whether a connection leads to a listener of our own.

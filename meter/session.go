@@ -38,6 +38,7 @@ type Segment struct {
 	Phase      Phase
 	Start, End time.Time
 	Slices     []Slice
+	joined     time.Duration // of a segment that stands for many: their time; see compact
 }
 
 // Energy returns the segment's energy.
@@ -50,7 +51,12 @@ func (g Segment) Energy() Energies {
 }
 
 // Duration returns the segment's metered time.
-func (g Segment) Duration() time.Duration { return g.End.Sub(g.Start) }
+func (g Segment) Duration() time.Duration {
+	if g.joined > 0 {
+		return g.joined
+	}
+	return g.End.Sub(g.Start)
+}
 
 // Record is a session as plain data: it can be kept, split at the edges of a time series, and added up.
 type Record struct {
@@ -103,7 +109,7 @@ func (r *Record) miss(g gaps) {
 func (r *Record) add(start, end time.Time, e Energies) {
 	g := &r.Segments[len(r.Segments)-1]
 	g.End = end
-	if n := len(g.Slices); n > 0 && g.Slices[n-1].Start.Truncate(slot).Equal(start.Truncate(slot)) {
+	if n := len(g.Slices); n > 0 && sameSlot(g.Slices[n-1].Start, start) {
 		g.Slices[n-1].End = end
 		g.Slices[n-1].Energy.Add(e)
 		return
@@ -207,6 +213,9 @@ func (s *Session) Switch(p Phase) time.Time {
 	r := s.current()
 	now := s.meter.last
 	r.Segments = append(r.Segments, Segment{Phase: p, Start: now, End: now})
+	if s.held == nil {
+		r.compact()
+	}
 	return now
 }
 
@@ -216,7 +225,11 @@ func (s *Session) Switch(p Phase) time.Time {
 func (s *Session) Carve(from, to time.Time, p Phase) {
 	s.meter.mu.Lock()
 	defer s.meter.mu.Unlock()
+	if s.meter.last.Before(to) { // what was used since the last sample is not in the record yet
+		s.meter.sample()
+	}
 	s.record.carve(from, to, p, &s.past)
+	s.record.compact()
 	if s.held != nil {
 		s.held.carve(from, to, p, &s.past)
 	}

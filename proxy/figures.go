@@ -74,6 +74,7 @@ type totals struct {
 	training, inference carbon.Mass
 	low, high           carbon.Mass
 	inferred            bool // an inference phase is known
+	untrained           bool // what the training took is not known
 	predicting          time.Duration
 	inferLow, inferHigh carbon.Mass
 }
@@ -89,6 +90,7 @@ func (t totals) plus(o totals) totals {
 	t.low += o.low
 	t.high += o.high
 	t.inferred = t.inferred || o.inferred
+	t.untrained = t.untrained || o.untrained
 	t.predicting += o.predicting
 	t.inferLow += o.inferLow
 	t.inferHigh += o.inferHigh
@@ -172,6 +174,8 @@ func earlier(r mlflow.Run) totals {
 	switch {
 	case t.inferred:
 		t.training, t.inference = carbon.Mass(value(metricTraining)), carbon.Mass(value(metricInference))
+		_, trained := r.Metrics[metricTraining]
+		t.untrained = !trained
 	case slices.Contains(clientsMetrics(r.Tags), metricEmissions):
 		// What stands under this name is not ours: it follows from the energy, by the intensity of that time.
 		intensity, _ := strconv.ParseFloat(r.Tags[tagIntensity], 64)
@@ -251,7 +255,9 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 	}
 	metric(metricDuration, t.duration.Seconds())
 	if t.inferred {
-		metric(metricTraining, t.training.Grams())
+		if !t.untrained {
+			metric(metricTraining, t.training.Grams())
+		}
 		metric(metricInference, t.inference.Grams())
 		metric(metricInferLow, t.inferLow.Grams())
 		metric(metricInferHigh, t.inferHigh.Grams())
@@ -277,6 +283,8 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 			if source != sourceTag {
 				r.told = append(r.told, formatCount(count))
 				tag(tagInferences, formatCount(count))
+			} else if r.word != "" && r.word != now.Tags[tagInferences] { // ours was written over the user's
+				tag(tagInferences, r.word)
 			}
 			if t.inference > 0 {
 				mine(metricInferences, 10*t.inference.Grams()/count)

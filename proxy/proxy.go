@@ -127,6 +127,7 @@ func (p *Proxy) Serve(s *http.Server, l net.Listener) error {
 type exchange struct {
 	kind    kind
 	ui      bool // from MLflow's own pages
+	header  http.Header
 	body    []byte
 	conn    *connection
 	caller  mlflow.Caller
@@ -146,13 +147,16 @@ type exchangeKey struct{}
 // ServeHTTP forwards a request, and lets what is watched be seen before and after.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	kind, ui := match(r.Method, r.URL.Path)
+	if kind == kindSpans && r.Header.Get(runHeader) == "" {
+		kind = kindOther // MLflow's own client names the run in the trace that it writes as well
+	}
 	p.metrics.requests[kind].Inc()
 	if kind == kindOther {
 		defer p.forgetWords(r.URL.Path)
 		p.forward.ServeHTTP(w, r)
 		return
 	}
-	x := &exchange{kind: kind, ui: ui, conn: connectionOf(r), caller: mlflow.CallerOf(r)}
+	x := &exchange{kind: kind, ui: ui, header: r.Header, conn: connectionOf(r), caller: mlflow.CallerOf(r)}
 	body, ok, err := readWatched(r)
 	switch {
 	case isTimeout(err): // the client is there, but will not end what it began

@@ -20,6 +20,7 @@ const meteredHeader = "X-Mlflow-Emissions-Metered"
 type run struct {
 	id     string
 	parent string      // the run that it is nested in
+	began  time.Time   // when we began to meter it
 	over   atomic.Bool // it ended, or was dropped
 
 	// write is held while figures are worked out and written, so that a run has one writer at a time.
@@ -37,7 +38,8 @@ type run struct {
 	done       bool           // the figures for these updates were written, or kept for a later try
 	pending    []byte         // the batch that could not be written
 	final      meter.Record   // what the figures were worked out from
-	unread     bool           // without the run's own metrics, which could not be read in time
+	unread     bool           // without the run's own metrics, which could not be read in time, or without what came meanwhile
+	completing bool           // what came after its end waits to be written
 	nextLog    time.Time      // when emissions_g is to be logged next
 	asked      time.Time      // of the latest request about the run
 	late       bool           // it had ended, and what it predicts since then is metered
@@ -51,7 +53,7 @@ type run struct {
 }
 
 func newRun(id string) *run {
-	return &run{id: id, write: newSlotLock(), asked: time.Now(), ours: map[string][]float64{}, clients: map[string]bool{}, phases: phases{count: newCount()}}
+	return &run{id: id, began: time.Now(), write: newSlotLock(), asked: time.Now(), ours: map[string][]float64{}, clients: map[string]bool{}, phases: phases{count: newCount()}}
 }
 
 // schedule sets when a new run's emissions_g is logged for the first time.
@@ -156,6 +158,8 @@ func (p *Proxy) after(x *exchange, res *http.Response) {
 				p.resume(x, id)
 			}
 		})
+	case kindTrace, kindSpans:
+		p.step(x, func() { p.traced(x) })
 	default:
 		p.step(x, func() { p.logged(x) })
 	}
@@ -458,6 +462,9 @@ func (p *Proxy) close(r *run, status string) {
 		r.over.Store(true)
 	}
 	batch, caller, done, unread, measured := r.pending, r.caller, r.done, r.unread, r.whyNot() == ""
+	if open && measured { // what comes late completes its figures
+		p.finished.SetDefault(r.id, r)
+	}
 	p.mu.Unlock()
 	if !open {
 		return
@@ -484,11 +491,8 @@ func (p *Proxy) close(r *run, status string) {
 	if r.session != nil {
 		p.infers(r, false)
 	}
-	if measured { // what comes late completes its figures
-		p.finished.SetDefault(r.id, r)
-		if unread {
-			p.background(func() { p.complete(r, caller) })
-		}
+	if measured && unread {
+		p.background(func() { p.complete(r, caller) })
 	}
 	p.log.Info("run ended", "run", r.id, "status", status)
 }
