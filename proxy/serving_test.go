@@ -185,6 +185,8 @@ func TestServingLeavesIdleTimeOut(t *testing.T) {
 	v := newServedBench(t, b, scorer)
 	_, _ = v.ask("/invocations", "application/json", `{"inputs": 1}`)
 	v.settled()
+	segments := v.serving.session.Record().Segments
+	assert.Equal(t, idle, segments[len(segments)-1].Phase)
 	v.serving.harvest()
 	used := v.serving.due[id].used
 	require.Greater(t, used.predicting, 90*time.Millisecond)

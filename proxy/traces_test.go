@@ -55,6 +55,10 @@ func TestTraces(t *testing.T) {
 		{"spans that name no run", "", 0, func(b *bench, _ string, at time.Time) { spans(b, http.Header{}, 1, at) }},
 		{"another run's", "", 0, func(b *bench, _ string, at time.Time) { b.trace(1, "r9", at, "") }},
 		{"of before the run", "", 0, func(b *bench, id string, at time.Time) { b.trace(1, id, at.Add(-time.Hour), "") }},
+		{"of before the run, too", sourceTraces, 1, func(b *bench, id string, at time.Time) {
+			b.trace(1, id, at.Add(-time.Hour), "")
+			b.trace(2, id, at, "")
+		}},
 		{evaluation, sourceGenAI, 2, func(b *bench, id string, _ time.Time) {
 			b.tag(id, tagRunType, runTypeEvaluation)
 			at := time.Now().Add(time.Millisecond)
