@@ -254,7 +254,7 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 	if name, _, ok := p.cfg.Meter.Method(meter.Machine); ok {
 		tag(tagMethod+meter.Machine.String(), name)
 	}
-	metric(metricFacility, t.electricity.facility)
+	metric(metricFacility, t.electricity.Facility)
 	metric(metricDuration, t.duration.Seconds())
 	if t.inferred {
 		metric(metricTraining, t.training.Grams())
@@ -300,9 +300,9 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 		tag(tagUnit, string(record.Unit))
 	}
 	tag(tagIntensity, strconv.FormatFloat(t.electricity.intensity(), 'f', -1, 64))
-	tag(tagIntensitySource, t.electricity.sources)
-	tag(tagIntensityKind, t.electricity.kinds)
-	tag(tagSlices, t.electricity.ledger.Encode(slicesLimit))
+	tag(tagIntensitySource, t.electricity.Sources)
+	tag(tagIntensityKind, t.electricity.Kinds)
+	tag(tagSlices, t.electricity.Ledger.Encode(slicesLimit))
 	if t.embodied > 0 {
 		metric(metricEmbodied, t.embodied.Grams())
 		tag(tagSCI, p.describeSCI(record))

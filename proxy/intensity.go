@@ -25,28 +25,28 @@ const (
 // slicesLimit is how long the tag emissions.slices may be: every server takes that.
 const slicesLimit = 5000
 
-// electricity is what a run's energy was multiplied with, over all its sessions.
+// electricity is what a run's energy was multiplied with, over all its sessions. It is kept in the state folder, too.
 type electricity struct {
-	ledger   carbon.Ledger // energy over time, by phase
-	facility float64       // kWh, with the data centre's overhead
-	grams    carbon.Mass
-	single   *carbon.Intensity // the one that all of it has; nil where there are several, or none
-	sources  string            // as in the tag emissions.intensity_source
-	kinds    string            // as in the tag emissions.intensity_kind
+	Ledger   carbon.Ledger     `json:"ledger"`       // energy over time, by phase
+	Facility float64           `json:"facility_kwh"` // with the data centre's overhead
+	Grams    carbon.Mass       `json:"g"`
+	Single   *carbon.Intensity `json:"g_per_kwh"` // the one that all of it has; nil where there are several, or none
+	Sources  string            `json:"sources"`   // as in the tag emissions.intensity_source
+	Kinds    string            `json:"kinds"`     // as in the tag emissions.intensity_kind
 }
 
 // electricityOf works out what a record's energy is multiplied with, as far as that is known by now.
 func (p *Proxy) electricityOf(record meter.Record) electricity {
-	e := electricity{ledger: carbon.Ledger{}}
+	e := electricity{Ledger: carbon.Ledger{}}
 	var factors []carbon.Factor // in order of time, each that differs from the one before it
 	for _, segment := range record.Segments {
 		phase := string(segment.Phase)
 		for _, s := range segment.Slices {
 			kWh := s.Energy.Total().KWh()
-			e.ledger[phase] = append(e.ledger[phase], carbon.Use{Start: s.Start, End: s.End, KWh: kWh})
+			e.Ledger[phase] = append(e.Ledger[phase], carbon.Use{Start: s.Start, End: s.End, KWh: kWh})
 			for _, portion := range p.cfg.Supply.Cut(s.Start, s.End, kWh) {
-				e.facility += portion.KWh * p.cfg.Supply.PUE()
-				e.grams += p.cfg.Supply.Emitted(portion)
+				e.Facility += portion.KWh * p.cfg.Supply.PUE()
+				e.Grams += p.cfg.Supply.Emitted(portion)
 				if n := len(factors); n == 0 || factors[n-1] != portion.Factor {
 					factors = append(factors, portion.Factor)
 				}
@@ -61,44 +61,44 @@ func (p *Proxy) electricityOf(record meter.Record) electricity {
 			break
 		}
 		if i == len(factors)-1 {
-			e.single = &factors[0].Intensity
+			e.Single = &factors[0].Intensity
 		}
 	}
-	e.sources, e.kinds = carbon.DescribeSources(factors), carbon.DescribeKinds(factors)
+	e.Sources, e.Kinds = carbon.DescribeSources(factors), carbon.DescribeKinds(factors)
 	return e
 }
 
 // earlierElectricity reads it from what a run's earlier sessions wrote; t are their totals.
 func earlierElectricity(r mlflow.Run, t totals) electricity {
-	e := electricity{ledger: carbon.Ledger{}, grams: t.emissions(), sources: r.Tags[tagIntensitySource], kinds: r.Tags[tagIntensityKind]}
+	e := electricity{Ledger: carbon.Ledger{}, Grams: t.emissions(), Sources: r.Tags[tagIntensitySource], Kinds: r.Tags[tagIntensityKind]}
 	if l, err := carbon.DecodeLedger(r.Tags[tagSlices]); err == nil {
-		e.ledger = l
+		e.Ledger = l
 	}
 	if m, ok := r.Metrics[metricFacility]; ok && m.Value >= 0 {
-		e.facility = m.Value
+		e.Facility = m.Value
 	} else if pue, err := strconv.ParseFloat(r.Tags[tagPUE], 64); err == nil && pue >= 1 {
-		e.facility = pue * t.energy.Total().KWh()
+		e.Facility = pue * t.energy.Total().KWh()
 	}
 	if g, err := strconv.ParseFloat(r.Tags[tagIntensity], 64); err == nil && g >= 0 {
 		single := carbon.Intensity(g) // or the mean of several, which is as good: it is the same where it counts
-		e.single = &single
+		e.Single = &single
 	}
 	return e
 }
 
 // plus returns the electricity of an earlier session and a later one.
 func (e electricity) plus(later electricity) electricity {
-	sum := electricity{ledger: carbon.Ledger{}, facility: e.facility + later.facility, grams: e.grams + later.grams,
-		sources: joinTexts(e.sources, later.sources), kinds: carbon.JoinKinds(e.kinds, later.kinds)}
+	sum := electricity{Ledger: carbon.Ledger{}, Facility: e.Facility + later.Facility, Grams: e.Grams + later.Grams,
+		Sources: joinTexts(e.Sources, later.Sources), Kinds: carbon.JoinKinds(e.Kinds, later.Kinds)}
 	switch {
-	case e.facility == 0:
-		sum.single = later.single
-	case e.single != nil && later.single != nil && *e.single == *later.single || later.facility == 0:
-		sum.single = e.single
+	case e.Facility == 0:
+		sum.Single = later.Single
+	case e.Single != nil && later.Single != nil && *e.Single == *later.Single || later.Facility == 0:
+		sum.Single = e.Single
 	}
-	for _, l := range []carbon.Ledger{e.ledger, later.ledger} {
+	for _, l := range []carbon.Ledger{e.Ledger, later.Ledger} {
 		for name, uses := range l {
-			sum.ledger[name] = append(sum.ledger[name], uses...)
+			sum.Ledger[name] = append(sum.Ledger[name], uses...)
 		}
 	}
 	return sum
@@ -119,13 +119,13 @@ func joinTexts(texts ...string) string {
 
 // intensity returns the figure that holds for the whole run in gCO2e/kWh, or the mean by energy of several.
 func (e electricity) intensity() float64 {
-	if e.single != nil {
-		return e.single.GPerKWh()
+	if e.Single != nil {
+		return e.Single.GPerKWh()
 	}
-	if e.facility == 0 {
+	if e.Facility == 0 {
 		return 0
 	}
-	return e.grams.Grams() / e.facility
+	return e.Grams.Grams() / e.Facility
 }
 
 // machineShare returns which part of the machine's energy a record is; 0 where that is not known.
@@ -145,8 +145,8 @@ func (p *Proxy) embodiedOf(record meter.Record) carbon.Mass {
 // predictions carry as much as of its energy.
 func (t totals) sci(predictions float64) float64 {
 	var part float64
-	if all := t.electricity.ledger.KWh(); all > 0 {
-		part = carbon.Ledger{"": t.electricity.ledger[string(meter.Inference)]}.KWh() / all
+	if all := t.electricity.Ledger.KWh(); all > 0 {
+		part = carbon.Ledger{"": t.electricity.Ledger[string(meter.Inference)]}.KWh() / all
 	}
 	return (t.inference.Grams() + t.embodied.Grams()*part) / predictions
 }
