@@ -665,6 +665,9 @@ type doctorCmd struct {
 	sensorFlags
 }
 
+// providerTime is how long doctor waits for a provider of carbon intensity.
+const providerTime = 5 * time.Second
+
 // Run is the command doctor.
 func (c *doctorCmd) Run(s streams) error {
 	supply, err := c.supply(c.Sysfs, slog.New(slog.DiscardHandler))
@@ -700,7 +703,9 @@ func (c *doctorCmd) Run(s streams) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if err := supply.Fetch(context.Background()); err != nil {
+	fetching, cancel := context.WithTimeout(context.Background(), providerTime)
+	defer cancel()
+	if err := supply.Fetch(fetching); err != nil {
 		remedies = append(remedies, "carbon intensity: "+err.Error())
 	}
 	intensity := supply.At(time.Now())

@@ -18,7 +18,7 @@ type electricityMaps struct {
 }
 
 // ElectricityMapsURL is the provider's own server.
-const ElectricityMapsURL = "https://api.electricitymap.org"
+const ElectricityMapsURL = "https://api.electricitymaps.com"
 
 // NewElectricityMaps returns the provider for one of its zones ("BE", "US-CAL-CISO").
 func NewElectricityMaps(base, zone string, key Secret) (Provider, error) {
@@ -88,8 +88,9 @@ func earlier(a, b time.Time) time.Time {
 func (e *electricityMaps) ask(ctx context.Context, call string, query url.Values) ([]Factor, error) {
 	query.Set("zone", e.zone)
 	query.Set("emissionFactorType", "lifecycle")
-	// Without it a zone that is not known is answered with that of the caller's IP address.
+	// Without it a zone that is not known is answered with that of the caller's IP address. The second is its later name.
 	query.Set("shouldUseFallbackCallerLookup", "false")
+	query.Set("disableCallerLookup", "true")
 	body, err := e.get(ctx, "v3/carbon-intensity/"+call, query, func(r *http.Request) { r.Header.Set("auth-token", string(e.key)) })
 	if err != nil {
 		return nil, err

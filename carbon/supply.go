@@ -60,13 +60,11 @@ func (s *Supply) Run(ctx context.Context) error {
 	return s.feed.Run(ctx)
 }
 
-// Fetch waits, for some seconds at most, for the present values of what the supply follows, if anything.
+// Fetch waits for the present values of what the supply follows, if anything.
 func (s *Supply) Fetch(ctx context.Context) error {
 	if s.feed == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
 	now := time.Now()
 	return s.feed.Fetch(ctx, now.Add(-lookBack), now.Add(time.Hour))
 }

@@ -161,6 +161,18 @@ func TestARunByAProvidersHistory(t *testing.T) {
 	assert.Equal(t, 1, p.asked, "once for all runs of a day")
 }
 
+// A nested run is inside of its parent: a sum over both would have it twice.
+func TestTheSumHasNestedRunsOnce(t *testing.T) {
+	t.Parallel()
+	parent, child := exemplary(), exemplary()
+	child.ID, child.Tags[tagParent] = "r2", "r1"
+	answers, err := Ask(context.Background(), &server{runs: []mlflow.Run{parent, child}}, mlflow.Caller{}, "1", Question{Supply: supply(t, "SWE")})
+	require.NoError(t, err)
+	var out strings.Builder
+	require.NoError(t, Show(&out, answers, "table"))
+	assert.Regexp(t, `(?m)^all +1000 +81\.39 `, out.String())
+}
+
 // Runs without figures must be left alone and said to be; a run of an older version, without slices, is taken as even.
 func TestWhatCannotBeWorkedOut(t *testing.T) {
 	t.Parallel()

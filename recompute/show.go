@@ -58,12 +58,18 @@ func Show(w io.Writer, answers []Answer, format string) error {
 	fmt.Fprintln(t, "RUN\tNAME\tKWH\tWAS G\tNOW G\tCHANGE\tG/KWH\tFROM")
 	var was, now float64
 	even := false
-	for _, r := range rows {
+	shownRuns := map[string]bool{}
+	for _, a := range answers {
+		shownRuns[a.Run.ID] = a.Why == ""
+	}
+	for i, r := range rows {
 		if r.Why != "" {
 			fmt.Fprintf(t, "%s\t%s\t\t\t\t\t\tleft out: %s\n", r.ID, plain(r.Name), plain(r.Why))
 			continue
 		}
-		was, now, even = was+r.Was, now+r.Now, even || r.Even
+		if even = even || r.Even; !shownRuns[answers[i].Run.Tags[tagParent]] { // whose figures have the nested run's in them
+			was, now = was+r.Was, now+r.Now
+		}
 		fmt.Fprintf(t, "%s\t%s\t%.6g\t%.6g\t%.6g\t%s\t%.4g\t%s (%s)\n", r.ID, plain(r.Name), r.KWh, r.Was, r.Now, change(r.Was, r.Now), r.G, r.Source, r.Kind)
 	}
 	fmt.Fprintf(t, "all\t\t\t%.6g\t%.6g\t%s\t\t\n", was, now, change(was, now))

@@ -33,6 +33,7 @@ const (
 	tagSlices        = "emissions.slices"
 	tagVersion       = "emissions.version"
 	tagClientMetrics = "emissions.client_metrics"
+	tagParent        = "mlflow.parentRunId"
 	tagRecomputed    = "emissions.recomputed"
 
 	partTraining  = "training" // the parts of the tag emissions.slices
