@@ -79,9 +79,6 @@ func NewFeed(p Provider, log *slog.Logger) *Feed {
 	return &Feed{provider: p, log: log, fresh: cache.New(cache.NoExpiration, 0), done: make(chan struct{}, 1)}
 }
 
-// Name says whose values they are.
-func (f *Feed) Name() string { return f.provider.Name() }
-
 // Run fetches each period's value as it comes, until ctx is done.
 func (f *Feed) Run(ctx context.Context) error {
 	for {

@@ -30,15 +30,6 @@ func (l Ledger) KWh() float64 {
 	return kWh
 }
 
-// EmissionsOf returns what uses emit.
-func (s *Supply) EmissionsOf(uses []Use) Mass {
-	var sum Mass
-	for _, u := range uses {
-		sum += s.Emissions(u.Start, u.End, u.KWh)
-	}
-	return sum
-}
-
 // steps are how coarse a ledger may become to be short enough; the first is as fine as it comes.
 var steps = []time.Duration{
 	0, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour,

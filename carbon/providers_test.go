@@ -333,7 +333,7 @@ func TestLiveFlags(t *testing.T) {
 			continue
 		}
 		require.NoError(t, err, c.live.Name)
-		assert.Equal(t, c.name, f.Name())
+		assert.Equal(t, c.name, f.provider.Name())
 	}
 	shown := fmt.Sprintf("%v %s %#v %q", Secret("key-123"), Secret("key-123"), Secret("key-123"), Secret("key-123"))
 	assert.NotContains(t, shown, "key-123")

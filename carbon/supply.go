@@ -91,12 +91,6 @@ func (s *Supply) At(t time.Time) Factor {
 	return f
 }
 
-// Intensity returns the carbon intensity at a time, and where the value comes from.
-func (s *Supply) Intensity(t time.Time) (Intensity, string) {
-	f := s.At(t)
-	return f.Intensity, DescribeSources([]Factor{f})
-}
-
 // Portion is a part of some energy for which one figure holds.
 type Portion struct {
 	Start, End time.Time

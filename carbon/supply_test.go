@@ -144,9 +144,9 @@ func TestGapsFallBackToTheLastValueAndThenToTheTable(t *testing.T) {
 		"15:59:59": {300, "its last value"},
 		"16:00:00": {belgium.Intensity.GPerKWh(), "since a provider has no value for the time"},
 	} {
-		g, source := s.Intensity(at(clock))
-		assert.Equal(t, want.g, g.GPerKWh(), clock)
-		assert.Contains(t, source, want.source, clock)
+		f := s.At(at(clock))
+		assert.Equal(t, want.g, f.Intensity.GPerKWh(), clock)
+		assert.Contains(t, DescribeSources([]Factor{f}), want.source, clock)
 	}
 	var edges []string
 	var factors []Factor

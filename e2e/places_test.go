@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"mlflow-emissions-proxy/carbon"
 )
 
 // twelvePlaces are those of the picture in docs/intensity.md.
@@ -30,7 +32,7 @@ func TestPlacesPicture(t *testing.T) {
 	t.Parallel()
 	folder, trees := os.Getenv("E2E_PLACES"), "4000"
 	if folder == "" {
-		folder, trees = t.TempDir(), "200"
+		folder, trees = t.TempDir(), "50"
 	}
 	p := startProxy(t)
 	r := of(t, output(t, p.python("places.py", t.Name(), trees))["run"])
@@ -44,19 +46,9 @@ func TestPlacesPicture(t *testing.T) {
 		}
 		require.NoError(t, json.Unmarshal([]byte(out), &rows))
 		require.Len(t, rows, 1)
-		code, out, errs = command(t, nil, "locations", "--format", "json", place)
-		require.Equal(t, 0, code, errs)
-		var known struct {
-			Name string   `json:"name"`
-			G    float64  `json:"g_per_kwh"`
-			PUE  *float64 `json:"pue"`
-		}
-		require.NoError(t, json.Unmarshal([]byte(out), &known))
-		pue := 1.0
-		if known.PUE != nil {
-			pue = *known.PUE
-		}
-		assert.InEpsilon(t, r.Metrics["emissions/energy_kwh"].Value*pue*known.G, rows[0].Now, 1e-6, place)
+		known, err := carbon.Locate(place)
+		require.NoError(t, err)
+		assert.InEpsilon(t, r.Metrics["emissions/energy_kwh"].Value*max(1, known.PUE)*known.Intensity.GPerKWh(), rows[0].Now, 1e-6, place)
 		name, _, _ := strings.Cut(known.Name, " (")
 		bars = append(bars, bar{place, name, strings.TrimSuffix(rows[0].Kind, ", average"), rows[0].Now})
 	}
