@@ -150,7 +150,7 @@ func metadata(ctx context.Context, c *http.Client, method, host, path, header, v
 // for none.
 func Here(region string) Place {
 	p := World()
-	switch known, ok := tables().places[region]; {
+	switch known, ok := tables().places[strings.ToLower(region)]; {
 	case region == "":
 	case ok && known.Level == CloudRegion:
 		return known

@@ -130,8 +130,12 @@ func suggest(what string) string {
 			consider(name, fmt.Sprintf("%s (%s)", t.spelled[name], code), code)
 		}
 	}
-	for code, p := range t.places { // also by the codes that have no provider, or two letters
-		consider(fold(code), fmt.Sprintf("%s (%s)", p.Code, p.Name), p.Code)
+	for code, p := range t.places { // also by the codes that have no provider, or two letters, or no country before them
+		shown := fmt.Sprintf("%s (%s)", p.Code, p.Name)
+		consider(fold(code), shown, p.Code)
+		if _, within, ok := strings.Cut(code, "-"); ok && p.Level == Subdivision {
+			consider(within, shown, p.Code)
+		}
 	}
 	found := slices.SortedFunc(maps.Values(nearest), func(a, b near) int {
 		return cmp.Or(cmp.Compare(a.distance, b.distance), cmp.Compare(a.code, b.code))

@@ -41,7 +41,7 @@ func TestTypingErrorsGetTheNearestPlaces(t *testing.T) {
 	for typed, suggested := range map[string]string{
 		"Belgum": "did you mean Belgium (BEL)?", "Frankfrt": "Frankfurt (DEU)", "useast1": "gcp:us-east1 (South Carolina)",
 		"Californa": "California (US-CA)", "BELG": "", "Georgie": "Georgia (GEO), Georgia (US-GA)",
-		"Sweeden": "Sweden (SWE)",
+		"Sweeden": "Sweden (SWE)", "TX": "did you mean US-TX (Texas)", "SE3": "did you mean SE-SE3 (Sweden",
 	} {
 		_, err := Locate(typed)
 		require.Error(t, err, typed)

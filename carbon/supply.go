@@ -101,6 +101,7 @@ type Portion struct {
 // Cut cuts kWh, used evenly from start to end, at the edges of the intensity's periods. The portions add up to it. What
 // was used in no time falls to the figure of that moment.
 func (s *Supply) Cut(start, end time.Time, kWh float64) []Portion {
+	start, end = start.Round(0), end.Round(0) // periods go by the clock on the wall, which may be set meanwhile
 	var portions []Portion
 	whole, rest := end.Sub(start).Seconds(), kWh
 	for from := start; ; {
