@@ -88,7 +88,9 @@ func supply(t *testing.T, place string) *carbon.Supply {
 // written before it is asked for.
 func TestARunElsewhere(t *testing.T) {
 	t.Parallel()
-	s := &server{runs: []mlflow.Run{exemplary()}, written: map[string]map[string]float64{}, tags: map[string]map[string]string{}}
+	run := exemplary()
+	run.Metrics[metricSDKEmissions], run.Metrics[metricSDKInferences] = mlflow.Metric{Value: 800}, mlflow.Metric{Value: 7} // the latter the client's
+	s := &server{runs: []mlflow.Run{run}, written: map[string]map[string]float64{}, tags: map[string]map[string]string{}}
 	q := Question{Supply: supply(t, "SWE"), Relocate: true, KeepPUE: true}
 	g := q.Supply.At(noon).Intensity.GPerKWh()
 	answers, err := Ask(context.Background(), s, mlflow.Caller{}, "1", q)
@@ -104,11 +106,12 @@ func TestARunElsewhere(t *testing.T) {
 	assert.Equal(t, 1, n)
 	for key, want := range map[string]float64{
 		metricEmissions: 2.5 * g, metricTraining: 2 * g, metricInference: 0.5 * g, metricFacility: 2.5, metricLow: 0.9 * 2.5 * g, metricHigh: 1.1 * 2.5 * g,
-		metricAccuracy: 90 / (2 * g), metricInferences: 10 * 0.5 * g / 800, metricSCI: 0.5*g/800 + 0.1,
+		metricSDKEmissions: 2 * g, metricAccuracy: 90 / (2 * g), metricInferences: 10 * 0.5 * g / 800, metricSCI: 0.5*g/800 + 0.1,
 	} {
 		assert.InDelta(t, want, s.written["r1"][key], 1e-6*want, key)
 	}
 	assert.NotContains(t, s.written["r1"], metricEnergy, "what was measured stays")
+	assert.NotContains(t, s.written["r1"], metricSDKInferences)
 	tags := s.tags["r1"]
 	assert.Equal(t, "SWE", tags[tagLocation])
 	assert.Equal(t, "1.25", tags[tagPUE])

@@ -13,28 +13,30 @@ import (
 
 // Names of what runs keep, as the proxy writes them.
 const (
-	metricEmissions  = "emissions_g"
-	metricAccuracy   = "accuracy_per_emission"
-	metricInferences = "emission_per_10_inferences"
-	metricEnergy     = "emissions/energy_kwh"
-	metricFacility   = "emissions/facility_energy_kwh"
-	metricDuration   = "emissions/duration_s"
-	metricTraining   = "emissions/training_g"
-	metricInference  = "emissions/inference_g"
-	metricLow        = "emissions/low_g"
-	metricHigh       = "emissions/high_g"
-	metricSCI        = "emissions/sci_g_per_inference"
-	tagStatus        = "emissions.status"
-	tagIntensity     = "emissions.intensity"
-	tagSource        = "emissions.intensity_source"
-	tagKind          = "emissions.intensity_kind"
-	tagLocation      = "emissions.location"
-	tagPUE           = "emissions.pue"
-	tagSlices        = "emissions.slices"
-	tagVersion       = "emissions.version"
-	tagClientMetrics = "emissions.client_metrics"
-	tagParent        = "mlflow.parentRunId"
-	tagRecomputed    = "emissions.recomputed"
+	metricEmissions     = "emissions_g"
+	metricAccuracy      = "accuracy_per_emission"
+	metricInferences    = "emission_per_10_inferences"
+	metricSDKEmissions  = "emissions"
+	metricSDKInferences = "emissions_per_10_predictions"
+	metricEnergy        = "emissions/energy_kwh"
+	metricFacility      = "emissions/facility_energy_kwh"
+	metricDuration      = "emissions/duration_s"
+	metricTraining      = "emissions/training_g"
+	metricInference     = "emissions/inference_g"
+	metricLow           = "emissions/low_g"
+	metricHigh          = "emissions/high_g"
+	metricSCI           = "emissions/sci_g_per_inference"
+	tagStatus           = "emissions.status"
+	tagIntensity        = "emissions.intensity"
+	tagSource           = "emissions.intensity_source"
+	tagKind             = "emissions.intensity_kind"
+	tagLocation         = "emissions.location"
+	tagPUE              = "emissions.pue"
+	tagSlices           = "emissions.slices"
+	tagVersion          = "emissions.version"
+	tagClientMetrics    = "emissions.client_metrics"
+	tagParent           = "mlflow.parentRunId"
+	tagRecomputed       = "emissions.recomputed"
 
 	partTraining  = "training" // the parts of the tag emissions.slices
 	partInference = "inference"
@@ -91,6 +93,13 @@ func (a Answer) batch(at time.Time) ([]mlflow.Metric, []mlflow.Tag) {
 	scaled(metricHigh, a.Was, a.Now, false)
 	scaled(metricAccuracy, a.wasTraining, a.training, true)
 	scaled(metricInferences, a.wasInference, a.inference, false)
+	// The names of mlflow-emissions-sdk hold copies, if the proxy was told to write them; a client's own are left alone.
+	if m, ok := a.Run.Metrics[metricSDKEmissions]; ok && m.Value == a.wasTraining.Grams() {
+		metric(metricSDKEmissions, a.training.Grams())
+	}
+	if m, ok := a.Run.Metrics[metricSDKInferences]; ok && m.Value == a.Run.Metrics[metricInferences].Value {
+		scaled(metricSDKInferences, a.wasInference, a.inference, false)
+	}
 	if per10, ok := a.Run.Metrics[metricInferences]; ok && a.wasInference > 0 {
 		if sci, ok := a.Run.Metrics[metricSCI]; ok { // its embodied part stays
 			metric(metricSCI, sci.Value+per10.Value/10*(a.inference.Grams()/a.wasInference.Grams()-1))
