@@ -794,7 +794,7 @@ type recomputeCmd struct {
 	PUE             *number       `name:"pue" group:"Carbon" placeholder:"X" help:"Power usage effectiveness; at least 1. By default the cloud region's, else each run's own."`
 	Profile         string        `group:"Carbon" placeholder:"FILE" help:"Your own intensity over time: lines of TIME,G with a time of day (22:00, by this machine's time zone) or a time (2026-11-25T12:00:00Z)."`
 	Shift           time.Duration `group:"Carbon" placeholder:"D" help:"By how much later the runs would have run, for example 12h or -3h; with --live or --profile."`
-	Write           bool          `help:"Write the new figures into the runs. Without it nothing is written."`
+	Write           bool          `env:"-" help:"Write the new figures into the runs. Without it nothing is written."`
 	Format          string        `default:"table" enum:"table,csv,json" help:"table, csv or json (${default})."`
 	liveFlags
 }
