@@ -65,6 +65,10 @@ var metadataServices = map[string]http.HandlerFunc{
 		_, _ = w.Write([]byte("<html><body>Sign in to the network</body></html>"))
 	},
 	"a redirect": func(w http.ResponseWriter, r *http.Request) {
+		if r.Host == "elsewhere.example" {
+			_, _ = w.Write([]byte("westeurope")) // to whoever follows
+			return
+		}
 		http.Redirect(w, r, "http://elsewhere.example/", http.StatusFound)
 	},
 	"an error": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },

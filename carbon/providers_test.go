@@ -230,9 +230,13 @@ func TestWhatProvidersRefuse(t *testing.T) {
 			w.Header().Set("Retry-After", "120")
 			w.WriteHeader(http.StatusTooManyRequests)
 		}, "answered 429: too many requests", 2 * time.Minute},
-		"500":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "answered 500", 0},
-		"redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, "answered 302", 0},
-		"garbage":  {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\x1f\x8b<key-123>")) }, "not what its documentation says", 0},
+		"500": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "answered 500", 0},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/elsewhere" { // which whoever follows would get the key
+				http.Redirect(w, r, "/elsewhere", http.StatusFound)
+			}
+		}, "answered 302", 0},
+		"garbage": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\x1f\x8b<key-123>")) }, "not what its documentation says", 0},
 		"cut off": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			_, _ = w.Write([]byte(`{"data":[`))
