@@ -36,6 +36,9 @@ var steps = []time.Duration{
 	24 * time.Hour, 7 * 24 * time.Hour, 28 * 24 * time.Hour, 364 * 24 * time.Hour,
 }
 
+// longestLedger bounds what is believed of a ledger, which decides for what time a provider is asked.
+const longestLedger = 10 * 365 * 24 * time.Hour
+
 // ledgerVersion is what the text begins with.
 const ledgerVersion = 1
 
@@ -136,10 +139,13 @@ func DecodeLedger(text string) (Ledger, error) {
 	}
 	l := Ledger{}
 	for name, uses := range w.Uses {
-		at := uses.Start
+		at, latest := uses.Start, uses.Start.Add(longestLedger)
+		if y := at.Year(); y < 2000 || y > 2200 {
+			return nil, errors.New("energy over time has a time that cannot be")
+		}
 		for _, p := range uses.Pairs {
 			seconds, joules := p[0], p[1]*w.Unit
-			if !(seconds >= 0 && seconds < 1e10) || !(joules >= 0 && joules < 1e18) {
+			if !(seconds >= 0 && seconds <= latest.Sub(at).Seconds()) || !(joules >= 0 && joules < 1e18) {
 				return nil, errors.New("energy over time has a value that cannot be")
 			}
 			end := at.Add(time.Duration(math.Round(seconds*1000)) * time.Millisecond)

@@ -67,6 +67,21 @@ func TestADayOfSlicesStaysWhole(t *testing.T) {
 	assert.Len(t, back["training"], 12*24)
 }
 
+// Anybody who may tag a run may write this tag; it must not send us asking a provider for a thousand years.
+func TestLedgersThatCannotBe(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		``, `[]`, `{"v":1,"unit_j":0}`, `{"v":1,"unit_j":1,"uses":{"x":{"s_e":[[1,1]]}}}`,
+		`{"v":1,"unit_j":1,"uses":{"x":{"start":"2026-11-25T11:40:00Z","s_e":[[-1,1]]}}}`,
+		`{"v":1,"unit_j":1,"uses":{"x":{"start":"2026-11-25T11:40:00Z","s_e":[[1,-1]]}}}`,
+		`{"v":1,"unit_j":1,"uses":{"x":{"start":"2026-11-25T11:40:00Z","s_e":[[2e8,1],[2e8,1]]}}}`,
+		`{"v":1,"unit_j":1,"uses":{"x":{"start":"9999-11-25T11:40:00Z","s_e":[[1,1]]}}}`,
+	} {
+		_, err := DecodeLedger(text)
+		assert.Error(t, err, text)
+	}
+}
+
 func FuzzDecodeLedger(f *testing.F) {
 	f.Add(`{"v":1,"unit_j":0.001,"uses":{"training":{"start":"2026-11-25T11:40:00Z","s_e":[[300,1234],[12.5,0],[0,7]]}}}`)
 	f.Add(`{"v":2}`)

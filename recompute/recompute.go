@@ -120,7 +120,7 @@ func read(r mlflow.Run, q Question) (Answer, carbon.Ledger) {
 	a.supply = q.Supply.WithPUE(a.PUE)
 	a.before()
 	l, err := carbon.DecodeLedger(r.Tags[tagSlices])
-	if err != nil {
+	if err != nil || l.KWh() > a.KWh*(1+1e-6) { // not of this energy
 		l = carbon.Ledger{}
 	}
 	// What is not in the slices, of which an old run has none, was used evenly: no more is known of it.

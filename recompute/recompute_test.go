@@ -191,6 +191,9 @@ func TestWhatCannotBeWorkedOut(t *testing.T) {
 		change(func(r *mlflow.Run) { delete(r.Metrics, metricEnergy) }),
 		change(func(r *mlflow.Run) { r.Tags[tagSlices] = "{hostile"; r.Name = "=1+1\x1b[2J" }),
 		change(func(r *mlflow.Run) {
+			r.Tags[tagSlices] = carbon.Ledger{"training": {{Start: noon, End: noon.Add(time.Hour), KWh: 3}}}.Encode(5000)
+		}),
+		change(func(r *mlflow.Run) {
 			r.Tags[tagClientMetrics] = "emissions_g"
 			r.Metrics[metricEmissions] = mlflow.Metric{Value: 7}
 		}),
@@ -201,12 +204,14 @@ func TestWhatCannotBeWorkedOut(t *testing.T) {
 	for _, a := range answers {
 		why = append(why, a.Why)
 	}
-	assert.Equal(t, []string{"not metered", "not over yet", "unmeasured: elsewhere", "it keeps no energy", "", ""}, why)
+	assert.Equal(t, []string{"not metered", "not over yet", "unmeasured: elsewhere", "it keeps no energy", "", "", ""}, why)
 	assert.True(t, answers[4].Even)
 	g := answers[4].supply.At(noon).Intensity.GPerKWh()
 	assert.InDelta(t, 2*g, answers[4].Now.Grams(), 1e-9)
 	assert.InDelta(t, 0.4*g, answers[4].inference.Grams(), 1e-9)
-	n, err := Write(context.Background(), s, mlflow.Caller{}, answers[5:], noon)
+	assert.True(t, answers[5].Even)
+	assert.InDelta(t, 2*g, answers[5].Now.Grams(), 1e-9, "the energy that was measured counts")
+	n, err := Write(context.Background(), s, mlflow.Caller{}, answers[6:], noon)
 	require.NoError(t, err)
 	assert.Equal(t, 1, n)
 	assert.NotContains(t, s.written["r1"], metricEmissions, "the client's own figure stays")
