@@ -65,6 +65,7 @@ type Record struct {
 	Segments []Segment
 	Gaps     [components]Gap // time for which a component was not read as it should be
 	Asleep   time.Duration   // for which the machine was suspended; it is in the gaps, and not in the segments
+	Machine  Energy          // what the whole machine's sensors read meanwhile, of which the segments are a part
 }
 
 // Energy returns the energy over all segments.
@@ -105,8 +106,25 @@ func (r *Record) miss(g gaps) {
 	r.Asleep += g.asleep
 }
 
-// add puts energy used in [start, end) into the current segment, in the slot in which it began.
+// add puts energy used in [start, end) into the current segment, cut at the edges of the slots: evenly over the interval,
+// since no more is known of it.
 func (r *Record) add(start, end time.Time, e Energies) {
+	from, until := start.Round(0), end.Round(0) // by the clock on the wall, which slots go by, and which may be set
+	for edge := from.Truncate(slot).Add(slot); edge.Before(until); edge = edge.Add(slot) {
+		share := Energy(edge.Sub(from).Seconds() / until.Sub(from).Seconds())
+		var part Energies
+		for c := range e {
+			part[c] = e[c] * share
+			e[c] -= part[c]
+		}
+		r.put(start, edge, part)
+		start, from = edge, edge
+	}
+	r.put(start, end, e)
+}
+
+// put adds energy used within one slot.
+func (r *Record) put(start, end time.Time, e Energies) {
 	g := &r.Segments[len(r.Segments)-1]
 	g.End = end
 	if n := len(g.Slices); n > 0 && sameSlot(g.Slices[n-1].Start, start) {
@@ -293,6 +311,7 @@ func (s *Session) release() {
 	}
 	s.record.Segments = append(s.record.Segments, held...)
 	s.record.miss(gaps{of: s.held.Gaps, asleep: s.held.Asleep})
+	s.record.Machine += s.held.Machine
 	s.held = nil
 	s.meter.totals.Runs.Add(s.pending)
 	s.pending = Energies{}

@@ -77,6 +77,10 @@ func (p *Proxy) complete(r *run, caller mlflow.Caller) {
 		p.log.Warn("cannot read the run; what came late does not count yet", "run", r.id, "error", err)
 		return // what is logged to the run next tries again
 	}
+	if now.Tags[tagRecomputed] != "" { // by the user's wish, with another intensity than ours
+		p.finished.Delete(r.id)
+		return
+	}
 	record := r.latest()
 	p.mu.Lock()
 	r.noticeClients(now)

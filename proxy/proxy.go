@@ -35,6 +35,7 @@ type Config struct {
 	AllowedHosts    []string          // as MLflow's --allowed-hosts; empty: any but names of the world that lead to loopback
 	Meter           *meter.Meter
 	Supply          *carbon.Supply
+	Embodied        carbon.Embodied // of making this machine; zero: not known, and not counted
 	Scope           meter.Scope
 	LocalClients    []netip.Prefix // whose runs are on this machine
 	LogInterval     time.Duration  // how often a running run's emissions_g is logged; 0: only at the end
