@@ -75,7 +75,10 @@ func (c Caller) GoString() string { return "caller" }
 // Run is a run as the server has it.
 type Run struct {
 	ID, ExperimentID, Name, Status string
+	User, ArtifactURI              string
+	Start, End                     time.Time         // zero if there is none
 	Metrics                        map[string]Metric // the latest of each key
+	Params                         map[string]string
 	Tags                           map[string]string
 	ModelInputs, ModelOutputs      []string // ids of models that it used, and that it made
 }
@@ -99,6 +102,7 @@ type APIError struct {
 	StatusCode    int
 	Code, Message string
 	RetryAfter    time.Duration // 0 if the server does not say
+	Challenge     string        // what a browser needs to ask for a password: WWW-Authenticate
 }
 
 // Error names the status and the server's own words.
@@ -158,11 +162,16 @@ func Batch(runID string, metrics []Metric, tags []Tag) ([]byte, error) {
 // maxAnswer bounds what is read of an answer: a run may have very many metrics.
 const maxAnswer = 32 << 20
 
-// call sends one request under the API's path and decodes the answer into out, unless that is nil.
+// call sends one request of the tracking API and decodes the answer into out, unless that is nil.
 func (c *Client) call(ctx context.Context, caller Caller, method, name string, body []byte, out any) error {
-	u := *c.base
 	path, query, _ := strings.Cut(name, "?")
-	u.Path = strings.TrimSuffix(c.base.Path, "/") + caller.prefix + "/api/2.0/mlflow/" + path
+	return c.send(ctx, caller, method, "mlflow/"+path, query, "application/json", body, out)
+}
+
+// send sends one request under the API's path and decodes the answer into out, unless that is nil.
+func (c *Client) send(ctx context.Context, caller Caller, method, path, query, contentType string, body []byte, out any) error {
+	u := *c.base
+	u.Path = strings.TrimSuffix(c.base.Path, "/") + caller.prefix + "/api/2.0/" + path
 	u.RawPath, u.RawQuery = "", query
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
@@ -172,7 +181,7 @@ func (c *Client) call(ctx context.Context, caller Caller, method, name string, b
 		req.Header[k] = v
 	}
 	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", contentType)
 	}
 	req.Header["Idempotency-Key"] = []string{} // not sent: tells the transport that sending again does no harm
 	if c.host != "" {
@@ -211,7 +220,7 @@ func asURLError(err error, target **url.Error) bool {
 }
 
 func apiError(res *http.Response, body []byte) error {
-	e := &APIError{StatusCode: res.StatusCode}
+	e := &APIError{StatusCode: res.StatusCode, Challenge: res.Header.Get("WWW-Authenticate")}
 	var said struct {
 		Code    string `json:"error_code"`
 		Message string `json:"message"`
@@ -268,20 +277,20 @@ func bareNumber(b []byte) string {
 // wireRun is a run as answers have it. Numbers may be strings.
 type wireRun struct {
 	Info struct {
-		RunID        string `json:"run_id"`
-		RunUUID      string `json:"run_uuid"`
-		RunName      string `json:"run_name"`
-		ExperimentID string `json:"experiment_id"`
-		Status       string `json:"status"`
+		RunID        string     `json:"run_id"`
+		RunUUID      string     `json:"run_uuid"`
+		RunName      string     `json:"run_name"`
+		ExperimentID string     `json:"experiment_id"`
+		UserID       string     `json:"user_id"`
+		Status       string     `json:"status"`
+		StartTime    wireNumber `json:"start_time"`
+		EndTime      wireNumber `json:"end_time"`
+		ArtifactURI  string     `json:"artifact_uri"`
 	} `json:"info"`
 	Data struct {
-		Metrics []struct {
-			Key       string     `json:"key"`
-			Value     wireNumber `json:"value"`
-			Timestamp wireNumber `json:"timestamp"`
-			Step      wireNumber `json:"step"`
-		} `json:"metrics"`
-		Tags []Tag `json:"tags"`
+		Metrics []wireMetric `json:"metrics"`
+		Params  []Tag        `json:"params"` // a param looks like a tag
+		Tags    []Tag        `json:"tags"`
 	} `json:"data"`
 	Inputs struct {
 		Models []wireModel `json:"model_inputs"`
@@ -295,14 +304,30 @@ type wireModel struct {
 	ID string `json:"model_id"`
 }
 
+// wireMetric is a metric as answers have it.
+type wireMetric struct {
+	Key       string     `json:"key"`
+	Value     wireNumber `json:"value"`
+	Timestamp wireNumber `json:"timestamp"`
+	Step      wireNumber `json:"step"`
+}
+
+func (m wireMetric) metric() Metric {
+	return Metric{Key: m.Key, Value: float64(m.Value), Timestamp: int64(m.Timestamp), Step: int64(m.Step)}
+}
+
 func (w wireRun) run() Run {
 	r := Run{ID: w.Info.RunID, ExperimentID: w.Info.ExperimentID, Name: w.Info.RunName, Status: w.Info.Status,
-		Metrics: map[string]Metric{}, Tags: map[string]string{}}
+		User: w.Info.UserID, ArtifactURI: w.Info.ArtifactURI, Start: fromMillis(w.Info.StartTime), End: fromMillis(w.Info.EndTime),
+		Metrics: map[string]Metric{}, Params: map[string]string{}, Tags: map[string]string{}}
 	if r.ID == "" {
 		r.ID = w.Info.RunUUID
 	}
 	for _, m := range w.Data.Metrics {
-		r.Metrics[m.Key] = Metric{Key: m.Key, Value: float64(m.Value), Timestamp: int64(m.Timestamp), Step: int64(m.Step)}
+		r.Metrics[m.Key] = m.metric()
+	}
+	for _, p := range w.Data.Params {
+		r.Params[p.Key] = p.Value
 	}
 	for _, t := range w.Data.Tags {
 		r.Tags[t.Key] = t.Value
@@ -314,6 +339,14 @@ func (w wireRun) run() Run {
 		r.ModelOutputs = append(r.ModelOutputs, m.ID)
 	}
 	return r
+}
+
+// fromMillis reads a time in ms since 1970; 0 and what is no number are no time.
+func fromMillis(n wireNumber) time.Time {
+	if !(n > 0) {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(n)).UTC()
 }
 
 // wireNumber is a number, or a string that holds one; what is neither is NaN.

@@ -57,7 +57,7 @@ func TestErrorsOfTheAPI(t *testing.T) {
 	err := c.LogBatch(t.Context(), Caller{}, []byte("{}"))
 	var e *APIError
 	require.ErrorAs(t, err, &e)
-	assert.Equal(t, APIError{429, "REQUEST_LIMIT_EXCEEDED", "slowly", 7 * time.Second}, *e)
+	assert.Equal(t, APIError{429, "REQUEST_LIMIT_EXCEEDED", "slowly", 7 * time.Second, ""}, *e)
 
 	c = clientOf(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") })
 	_, err = c.Run(t.Context(), Caller{}, "x")

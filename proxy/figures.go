@@ -316,15 +316,12 @@ func (p *Proxy) origin() []mlflow.Tag {
 
 // accuracyOf picks a run's accuracy in percent: by the run's own tag, by the flag, or by the usual names.
 func (p *Proxy) accuracyOf(r mlflow.Run) (percent float64, key string, ok bool) {
-	return accuracy(r.Metrics, p.wantedOf(r))
+	return Accuracy(r, p.cfg.AccuracyMetrics)
 }
 
 // wantedOf returns the keys that the user names as a run's accuracy; none for the usual names.
 func (p *Proxy) wantedOf(r mlflow.Run) []string {
-	if key := r.Tags[tagAccuracyMetric]; key != "" {
-		return []string{key}
-	}
-	return p.cfg.AccuracyMetrics
+	return wantedAccuracy(r, p.cfg.AccuracyMetrics)
 }
 
 // trainedElsewhere says of a run that it only evaluates a model of another run: what it emitted is not what the training
