@@ -13,7 +13,7 @@ import (
 const digits = 3
 
 const (
-	thinSpace = " " // between groups of digits, and never at the end of a line
+	thinSpace = "\u202f" // between groups of digits, and never at the end of a line
 	dash      = "–"
 )
 

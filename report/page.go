@@ -299,5 +299,10 @@ func (p pageData) Data() any {
 		}
 		points = append(points, q)
 	}
-	return map[string]any{"runs": points, "size": p.SizeName(), "live": !p.File}
+	// Experiments keep their colours, whatever the order of their runs.
+	experiments := []string{}
+	for _, e := range p.Comparison.Experiments {
+		experiments = append(experiments, oneLine(e.Name))
+	}
+	return map[string]any{"runs": points, "experiments": experiments, "size": p.SizeName(), "live": !p.File}
 }

@@ -110,7 +110,7 @@ const Charts = (() => {
     return lines.map(isolated).join("\n");
   }
 
-  function accuracy(runs, size, onPick) {
+  function accuracy(runs, experiments, size, onPick) {
     const id = "chart-accuracy", points = runs.filter(r => known(r.accuracy) && known(r.emissions) && r.emissions > 0);
     if (!points.length) return nothing(id, "No run has both an accuracy and emissions yet.");
     const least = Math.min(...points.map(r => r.emissions)), largest = Math.max(...points.map(r => r.emissions));
@@ -118,7 +118,7 @@ const Charts = (() => {
     const best = front(points), onFront = new Set(best.map(r => r.id));
     const wide = largest > 30 * least, narrow = document.getElementById(id).clientWidth < 520;
     const scale = fitting(masses, largest);
-    const groups = [...new Set(points.map(r => r.experiment || ""))], colors = palette();
+    const groups = experiments.length > 1 ? experiments : [""], colors = palette();
     const radius = r => known(r.size) && biggest ? 5 + (narrow ? 18 : 27) * Math.sqrt(r.size / biggest) : biggest ? 4 : 8;
     const series = groups.map((group, i) => ({
       type: "scatter", name: group || "Runs",
@@ -127,7 +127,7 @@ const Charts = (() => {
         value: [r.emissions, r.accuracy], run: r, symbolSize: 2 * radius(r),
         itemStyle: hollow(r)
           ? { color: "transparent", borderColor: colors[i % colors.length], borderWidth: 2, borderType: "dashed" }
-          : { color: colors[i % colors.length], opacity: .62, borderColor: color("paper"), borderWidth: 1 },
+          : { color: colors[i % colors.length] + "a0", borderColor: color("paper"), borderWidth: 1 }, // translucent: they overlap
         label: { show: onFront.has(r.id) || points.length <= 12 },
       })),
       label: { position: "top", distance: 4, color: color("ink"), fontSize: 12, formatter: p => isolated(short(p.data.run.name, narrow ? 18 : 28)) },
@@ -139,7 +139,7 @@ const Charts = (() => {
       data: best.map(r => [r.emissions, r.accuracy]), lineStyle: { color: color("red"), width: 1.5 }, itemStyle: { color: color("red") },
     });
     const chart = draw(id, {
-      grid: { left: 12, right: 28, top: 40, bottom: 30, containLabel: true },
+      grid: { left: 12, right: 28, top: narrow ? 60 : 40, bottom: 30, containLabel: true },
       legend: { right: 12, top: 0, itemWidth: 18, icon: groups.length > 1 ? "circle" : undefined, type: "scroll", textStyle: { color: color("soft") }, formatter: n => isolated(short(n, 32)), data: [...(groups.length > 1 ? groups : []), { name: "Pareto front", icon: "rect", itemStyle: { color: color("red") } }] },
       xAxis: axis({
         type: wide ? "log" : "value", scale: true, name: wide ? "emissions, logarithmic" : "emissions in " + scale[0], nameLocation: "middle", nameGap: 28,
@@ -214,5 +214,5 @@ const Charts = (() => {
   }
 
   addEventListener("resize", () => { for (const id in drawn) drawn[id].resize(); });
-  return { plain, all(runs, size, onPick) { accuracy(runs, size, onPick); predictions(runs); energy(runs); }, live };
+  return { plain, all(runs, experiments, size, onPick) { accuracy(runs, experiments, size, onPick); predictions(runs); energy(runs); }, live };
 })();

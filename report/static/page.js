@@ -16,7 +16,7 @@
   const running = () => data.runs.filter(r => r.metering === "running");
 
   function draw() {
-    Charts.all(compared(), data.size, pick);
+    Charts.all(compared(), data.experiments, data.size, pick);
     Charts.live(data.live ? running().slice(0, mostCurves) : [], curves);
     $("clear").hidden = !chosen.size;
   }
