@@ -36,7 +36,7 @@ type reportCmd struct {
 
 // reportFlags say what to compare and how to show it.
 type reportFlags struct {
-	TrackingURI   *baseURL `group:"What" env:"EMISSIONS_TRACKING_URI,MLFLOW_TRACKING_URI" placeholder:"URL" help:"The MLflow server or the proxy in front of it; credentials as MLflow's client takes them: MLFLOW_TRACKING_USERNAME and _PASSWORD, or MLFLOW_TRACKING_TOKEN."`
+	TrackingURI   string   `group:"What" env:"EMISSIONS_TRACKING_URI,MLFLOW_TRACKING_URI" placeholder:"URL" help:"The MLflow server or the proxy in front of it; credentials as MLflow's client takes them: MLFLOW_TRACKING_USERNAME and _PASSWORD, or MLFLOW_TRACKING_TOKEN."`
 	Filter        string   `group:"What" placeholder:"FILTER" help:"Only runs that this filter of MLflow's search finds, for example \"metrics.accuracy > 0.8\"."`
 	Run           []string `group:"What" placeholder:"ID" help:"Only these runs; their ids, after commas."`
 	Sort          string   `group:"What" placeholder:"COLUMN" help:"Order by a column, for example emissions_g; -emissions_g: the largest first. By default the latest first."`
@@ -54,8 +54,9 @@ func (c *reportCmd) Run(s streams) error {
 	if len(c.Experiments) == 0 {
 		return usageError{errors.New("report: name an experiment, for example: report emissions-demo")}
 	}
-	if c.TrackingURI == nil {
-		return usageError{errors.New("--tracking-uri: say where MLflow is, here or by MLFLOW_TRACKING_URI, for example http://127.0.0.1:5001")}
+	base, err := c.trackingURL()
+	if err != nil {
+		return usageError{err}
 	}
 	if m := c.MaxEmissionsG; m != nil && !(*m >= 0) {
 		return usageError{fmt.Errorf("--max-emissions-g: %v is not allowed, only grams of at least 0, for example 50", *m)}
@@ -65,7 +66,6 @@ func (c *reportCmd) Run(s streams) error {
 	}
 	ctx, stop := signals(context.Background(), s.err)
 	defer stop()
-	base := (*url.URL)(c.TrackingURI)
 	source, err := trackingSource(base, os.Getenv)
 	if err != nil {
 		return err
@@ -83,6 +83,24 @@ func (c *reportCmd) Run(s streams) error {
 		}
 	}
 	return c.withinBudget(comparison.Total())
+}
+
+// trackingURL reads where MLflow is. It is no baseURL, since a refused value of that is shown as it is, and tracking URIs
+// of databases have passwords in them.
+func (f reportFlags) trackingURL() (*url.URL, error) {
+	const example = "for example http://127.0.0.1:5001"
+	if f.TrackingURI == "" {
+		return nil, errors.New("--tracking-uri: say where MLflow is, here or by MLFLOW_TRACKING_URI, " + example)
+	}
+	u, err := url.Parse(f.TrackingURI)
+	if err != nil {
+		return nil, errors.New("--tracking-uri: this is not a URL; give a server's, " + example)
+	}
+	var checked baseURL
+	if checked.UnmarshalText([]byte(f.TrackingURI)) != nil {
+		return nil, fmt.Errorf("--tracking-uri: %s is not a server's base URL, %s", u.Redacted(), example)
+	}
+	return u, nil
 }
 
 // trackingSource returns how to read the server at a tracking URI, as MLflow's client would.
