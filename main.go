@@ -503,11 +503,11 @@ func (c *demoCmd) Run(s streams) error {
 		if err := mlflow.Demo(ctx, env, trackingURI, s.out); err != nil {
 			return unlessStopped(ctx, err)
 		}
-		page, err := mlflow.PrintDemo(ctx, serverURI, trackingURI, s.out)
+		page, comparison, err := mlflow.PrintDemo(ctx, serverURI, trackingURI, s.out)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(s.out, "\nOpen %s\n", page)
+		fmt.Fprintf(s.out, "\nCompare them at %s\nOpen %s\n", comparison, page)
 		if c.Exit {
 			fmt.Fprintln(s.out, "which demo serves when it is started without --exit.")
 			return nil

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -532,27 +531,6 @@ func TestReportPage(t *testing.T) {
 		b.do(chromedp.Navigate(page + "?experiment=9999999"))
 		b.until(`document.body.innerText.includes("No Experiment with id=9999999 exists")`)
 		assert.Empty(t, b.inaccessible())
-	})
-
-	t.Run("pictures", func(t *testing.T) {
-		dir := os.Getenv("E2E_SCREENSHOTS")
-		if dir == "" {
-			t.Skip("E2E_SCREENSHOTS=DIR takes the README's pictures")
-		}
-		for name, dark := range map[string]bool{"page.png": false, "page-dark.png": true} {
-			b := open(t, window, 1440, dark)
-			var png []byte
-			b.do(chromedp.Navigate(images+"&sort=-accuracy"))
-			b.until(ready)
-			b.do(emulation.SetDeviceMetricsOverride(1440, 1500, 1, false), chromedp.CaptureScreenshot(&png))
-			require.NoError(t, os.WriteFile(filepath.Join(dir, name), png, 0o644))
-		}
-		b := open(t, window, 390, false)
-		var png []byte
-		b.do(chromedp.Navigate(both))
-		b.until(ready)
-		b.do(chromedp.FullScreenshot(&png, 100))
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "page-phone.png"), png, 0o644))
 	})
 }
 
