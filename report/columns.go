@@ -29,7 +29,7 @@ var columns = []column{
 	{key: "accuracy", title: "Accuracy", help: "Accuracy on test data, where there is one", value: func(r Run) Value { return r.Accuracy }, unit: "%"},
 	{key: "emissions_g", title: "Emissions", help: "CO2-equivalent emitted for the run", value: func(r Run) Value { return r.Emissions }, units: massUnits},
 	{key: "interval", title: "Low" + dash + "high", help: "The interval that the methods' known errors give", value: func(r Run) Value { return r.High }, units: massUnits},
-	{key: "energy_kwh", title: "Energy", help: "Before PUE", value: func(r Run) Value { return r.Energy }, units: energyUnits},
+	{key: "energy_kwh", title: "Energy", help: "Before PUE", value: func(r Run) Value { return r.Energy }, units: energyUnits, hidden: true},
 	{key: "cpu_energy_kwh", title: "CPU", help: "Energy of the CPU", value: func(r Run) Value { return r.CPU }, units: energyUnits},
 	{key: "gpu_energy_kwh", title: "GPU", help: "Energy of the GPUs", value: func(r Run) Value { return r.GPU }, units: energyUnits},
 	{key: "ram_energy_kwh", title: "RAM", help: "Energy of memory", value: func(r Run) Value { return r.RAM }, units: energyUnits},

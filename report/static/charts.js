@@ -5,7 +5,6 @@ const Charts = (() => {
   const masses = [["ng", 1e-9], ["µg", 1e-6], ["mg", 1e-3], ["g", 1], ["kg", 1e3], ["t", 1e6]];
   const energies = [["µWh", 1e-9], ["mWh", 1e-6], ["Wh", 1e-3], ["kWh", 1], ["MWh", 1e3], ["GWh", 1e6]];
   const counts = [["", 1], ["k", 1e3], ["M", 1e6], ["G", 1e9]];
-  const most = 40; // bars in one chart
   const known = v => typeof v === "number";
   const drawn = {};
 
@@ -142,8 +141,8 @@ const Charts = (() => {
       grid: { left: 12, right: 28, top: narrow ? 60 : 40, bottom: 30, containLabel: true },
       legend: { right: 12, top: 0, itemWidth: 18, icon: groups.length > 1 ? "circle" : undefined, type: "scroll", textStyle: { color: color("soft") }, formatter: n => isolated(short(n, 32)), data: [...(groups.length > 1 ? groups : []), { name: "Pareto front", icon: "rect", itemStyle: { color: color("red") } }] },
       xAxis: axis({
-        type: wide ? "log" : "value", scale: true, name: wide ? "emissions, logarithmic" : "emissions in " + scale[0], nameLocation: "middle", nameGap: 28,
-        axisLabel: { ...axis().axisLabel, formatter: v => wide ? tick(masses, v) : String(Number((v / scale[1]).toPrecision(6))) },
+        type: wide ? "log" : "value", scale: true, ...(wide ? { min: least / 1.6, max: largest * 1.6 } : {}), name: wide ? "emissions, logarithmic" : "emissions in " + scale[0], nameLocation: "middle", nameGap: 28,
+        axisLabel: { ...axis().axisLabel, showMinLabel: !wide, showMaxLabel: !wide, formatter: v => wide ? tick(masses, v) : String(Number((v / scale[1]).toPrecision(6))) },
       }),
       yAxis: axis({ type: "value", scale: true, name: "accuracy in %", nameLocation: "end", nameGap: 14, nameTextStyle: { ...axis().nameTextStyle, align: "left" }, axisLine: { show: false } }),
       tooltip: { ...base().tooltip, trigger: "item", formatter: p => p.data.run ? tip(p.data.run, size) : "" },
@@ -158,9 +157,10 @@ const Charts = (() => {
     const format = v => inUnit(units, v);
     const all = runs.filter(r => known(of(r)) && of(r) > 0).sort((a, b) => of(a) - of(b));
     if (!all.length) return nothing(id, what.none);
+    const narrow = document.getElementById(id).clientWidth < 520, space = narrow ? 110 : 190;
+    const most = narrow ? 20 : 40;
     const rows = what.highest ? all.slice(-most).reverse() : all.slice(0, most);
     document.getElementById(note).textContent = all.length > most ? "the " + most + (what.highest ? " highest of " : " lowest of ") + all.length : "";
-    const narrow = document.getElementById(id).clientWidth < 520, space = narrow ? 110 : 190;
     draw(id, {
       grid: { left: space, right: 64, top: series.length > 1 ? 30 : 6, bottom: 26 },
       legend: series.length > 1 ? { left: space, top: 0, itemWidth: 12, itemHeight: 12, icon: "roundRect", textStyle: { color: color("soft") } } : undefined,
