@@ -41,6 +41,7 @@ var columns = []column{
 	{key: "intensity", title: "Intensity", help: "Carbon intensity of the electricity", value: func(r Run) Value { return r.Intensity }, unit: "g/kWh", hidden: true},
 	{key: "training_g", title: "Training", help: "Emitted for training, where an inference phase is known", value: func(r Run) Value { return r.Training }, units: massUnits, hidden: true},
 	{key: "inference_g", title: "Inference", help: "Emitted in the inference phase", value: func(r Run) Value { return r.Inference }, units: massUnits, hidden: true},
+	{key: "inference_interval", title: "Inference low" + dash + "high", help: "The interval of it; wide where the phase was brief", value: func(r Run) Value { return r.InferenceHigh }, units: massUnits, hidden: true},
 	{key: "scope", title: "Scope", help: "Whose energy it is", text: func(r Run) string { return r.Scope }, hidden: true},
 	{key: "host", title: "Host", text: func(r Run) string { return r.Host }, hidden: true},
 	{key: "user", title: "User", text: func(r Run) string { return r.User }, hidden: true},
@@ -80,15 +81,25 @@ func (c column) unitOf(runs []Run) unit {
 func (c column) show(r Run, u unit) string {
 	switch {
 	case c.key == "interval":
-		if !r.Low.Known() || !r.High.Known() {
-			return dash
-		}
-		return plain(r.Low/u.scale) + dash + plain(r.High/u.scale)
+		return between(r.Low/u.scale, r.High/u.scale)
+	case c.key == "inference_interval":
+		return between(r.InferenceLow/u.scale, r.InferenceHigh/u.scale)
 	case c.text != nil:
 		return c.text(r)
 	}
 	return plain(c.value(r) / u.scale)
 }
+
+// between writes an interval.
+func between(low, high Value) string {
+	if !low.Known() || !high.Known() {
+		return dash
+	}
+	return plain(low) + dash + plain(high)
+}
+
+// isInterval says whether a column shows two numbers.
+func (c column) isInterval() bool { return strings.HasSuffix(c.key, "interval") }
 
 // shown returns the columns to show: those named, or those that are not hidden, of which those that say nothing about
 // any of these runs are left out.

@@ -16,6 +16,8 @@ func (c Comparison) WriteCSV(w io.Writer) error {
 		switch col.key {
 		case "interval":
 			head = append(head, "low_g", "high_g")
+		case "inference_interval":
+			head = append(head, "inference_low_g", "inference_high_g")
 		case "accuracy":
 			head = append(head, "accuracy_percent", "accuracy_key")
 		case "intensity":
@@ -33,6 +35,8 @@ func (c Comparison) WriteCSV(w io.Writer) error {
 			switch {
 			case col.key == "interval":
 				line = append(line, number(r.Low), number(r.High))
+			case col.key == "inference_interval":
+				line = append(line, number(r.InferenceLow), number(r.InferenceHigh))
 			case col.key == "accuracy":
 				line = append(line, number(r.Accuracy), cell(r.AccuracyKey))
 			case col.key == "intensity":

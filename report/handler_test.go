@@ -142,7 +142,7 @@ func TestJSONOfAnExperiment(t *testing.T) {
 	assert.Equal(t, map[string]any{
 		"run_id": "a", "run_name": "name of a", "experiment_id": "1", "experiment_name": "pictures", "user": "ada", "status": "FINISHED", "start_time": "2023-11-14T22:13:20Z", "end_time": "2023-11-14T22:14:20Z",
 		"inside_parent": false, "metering": "measured", "accuracy_percent": 80.0, "accuracy_key": "test_accuracy", "size": 25600000.0, "emissions_g": 2.0, "low_g": 1.6, "high_g": 2.6,
-		"training_g": nil, "inference_g": nil, "energy_kwh": 2.0 / 150, "cpu_energy_kwh": 0.01, "gpu_energy_kwh": nil, "ram_energy_kwh": 2.0 / 600, "duration_s": 60.0, "accuracy_per_emission": 40.0,
+		"training_g": nil, "inference_g": nil, "inference_low_g": nil, "inference_high_g": nil, "energy_kwh": 2.0 / 150, "cpu_energy_kwh": 0.01, "gpu_energy_kwh": nil, "ram_energy_kwh": 2.0 / 600, "duration_s": 60.0, "accuracy_per_emission": 40.0,
 		"emission_per_10_inferences": 0.002, "methods": map[string]any{"cpu": "rapl", "ram": "model:resident"}, "location": "BEL", "intensity_g_per_kwh": 150.0, "pue": 1.0, "host": "here", "pareto": true,
 		"url": "http://example.com/#/experiments/1/runs/a",
 	}, a)

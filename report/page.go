@@ -212,7 +212,7 @@ func (p pageData) Table() table {
 		entries := make([]entry, len(found))
 		for i, r := range found {
 			e := entry{Key: c.key, Text: c.show(r, u), Number: c.value != nil, Hidden: hidden}
-			if e.Number && c.text == nil && c.key != "interval" {
+			if e.Number && c.text == nil && !c.isInterval() {
 				e.Whole, e.Rest = e.Text, ""
 				if point := strings.IndexByte(e.Text, '.'); point >= 0 && !strings.Contains(e.Text, "×") {
 					e.Whole, e.Rest = e.Text[:point], e.Text[point:]
@@ -284,8 +284,9 @@ type point struct {
 	GPU        Value    `json:"gpu"`
 	RAM        Value    `json:"ram"`
 	Per10      Value    `json:"per10"`
+	Per10Low   Value    `json:"per10low"`
+	Per10High  Value    `json:"per10high"`
 	Size       Value    `json:"size"`
-	At         int64    `json:"at,omitempty"` // when this was read, ms since 1970, of running runs
 }
 
 // Data is what the charts draw.
@@ -293,7 +294,7 @@ func (p pageData) Data() any {
 	points := make([]point, 0, len(p.Comparison.Runs))
 	for _, r := range p.Comparison.Runs {
 		q := point{ID: r.ID, Name: oneLine(cmp.Or(r.Name, r.ID)), Metering: r.Metering, Inside: r.Inside, Accuracy: r.Accuracy, Emissions: r.Emissions,
-			Low: r.Low, High: r.High, CPU: r.CPU, GPU: r.GPU, RAM: r.RAM, Per10: r.Per10, Size: r.Size}
+			Low: r.Low, High: r.High, CPU: r.CPU, GPU: r.GPU, RAM: r.RAM, Per10: r.Per10, Per10Low: r.Per10 * r.InferenceLow / r.Inference, Per10High: r.Per10 * r.InferenceHigh / r.Inference, Size: r.Size}
 		if len(p.View.Experiments) > 1 || len(p.Comparison.Experiments) > 1 {
 			q.Experiment = oneLine(r.Experiment)
 		}

@@ -26,6 +26,8 @@ const (
 	metricDuration   = "emissions/duration_s"
 	metricTraining   = "emissions/training_g"
 	metricInference  = "emissions/inference_g"
+	metricInferLow   = "emissions/inference_low_g"
+	metricInferHigh  = "emissions/inference_high_g"
 	metricLow        = "emissions/low_g"
 	metricHigh       = "emissions/high_g"
 
@@ -96,6 +98,8 @@ type Run struct {
 	High           Value             `json:"high_g"`
 	Training       Value             `json:"training_g"`
 	Inference      Value             `json:"inference_g"`
+	InferenceLow   Value             `json:"inference_low_g"`
+	InferenceHigh  Value             `json:"inference_high_g"`
 	Energy         Value             `json:"energy_kwh"`
 	CPU            Value             `json:"cpu_energy_kwh"`
 	GPU            Value             `json:"gpu_energy_kwh"`
@@ -134,7 +138,7 @@ func runOf(r mlflow.Run) Run {
 		Start: present(r.Start), End: present(r.End), Parent: r.Tags[tagParent],
 		AccuracyKey: r.Tags[tagAccuracyKey], Accuracy: unknown, Size: unknown,
 		Emissions: metric(metricEmissions), Low: metric(metricLow), High: metric(metricHigh),
-		Training: metric(metricTraining), Inference: metric(metricInference),
+		Training: metric(metricTraining), Inference: metric(metricInference), InferenceLow: metric(metricInferLow), InferenceHigh: metric(metricInferHigh),
 		Energy: metric(metricEnergy), CPU: metric(metricCPU), GPU: metric(metricGPU), RAM: metric(metricRAM),
 		Duration: metric(metricDuration), PerEmission: metric(metricAccuracy), Per10: metric(metricInferences),
 		Methods: map[string]string{}, Scope: r.Tags[tagScope], Location: r.Tags[tagLocation],

@@ -182,7 +182,7 @@ const Charts = (() => {
   function predictions(runs) {
     bars("chart-predictions", "note-predictions", runs, r => known(r.per10) ? r.per10 * 1000 : null, {
       none: "No run has an inference phase with a known number of predictions yet.", label: "Emissions of 10,000 predictions",
-      tip: r => [short(r.name, 60), mass(r.per10 * 1000) + " for 10,000 predictions", "accuracy " + (known(r.accuracy) ? plain(r.accuracy) + " %" : "–")].map(isolated).join("\n"),
+      tip: r => [short(r.name, 60), mass(r.per10 * 1000) + " for 10,000 predictions" + (known(r.per10low) && known(r.per10high) ? "  (" + mass(r.per10low * 1000) + " to " + mass(r.per10high * 1000) + ")" : ""), "accuracy " + (known(r.accuracy) ? plain(r.accuracy) + " %" : "–")].map(isolated).join("\n"),
     }, [{ name: "10,000 predictions", color: "blue", of: r => r.per10 * 1000 }], masses);
   }
 
