@@ -198,6 +198,26 @@ func TestStaticFiles(t *testing.T) {
 	assert.Empty(t, s.requests, "nothing of it is MLflow's")
 }
 
+// The page runs and loads nothing but its own files, whatever slips into it, and no other page may frame it.
+func TestContentSecurityPolicy(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, measuredRun("a", 1, 0.8))
+	for _, target := range []string{"/emissions/", "/emissions/?experiment=1", "/emissions/api/experiments/1/runs", "/emissions/static/page.js"} {
+		h := s.get(t, Config{}, target).Header()
+		policy := h.Get("Content-Security-Policy")
+		for _, part := range []string{"default-src 'none'", "script-src 'self';", "style-src 'self';", "connect-src 'self';", "frame-ancestors 'none'", "base-uri 'none'"} {
+			assert.Contains(t, policy, part, target)
+		}
+		assert.NotContains(t, policy, "unsafe")
+		assert.Equal(t, "nosniff", h.Get("X-Content-Type-Options"))
+		if target != "/emissions/static/page.js" {
+			assert.Equal(t, "no-store", h.Get("Cache-Control"), "it is one caller's")
+		}
+	}
+	page := s.get(t, Config{}, "/emissions/?experiment=1").Body.String()
+	assert.NotRegexp(t, `(?i)<style|style="|\son[a-z]+="|javascript:`, page)
+}
+
 func TestOnlyReading(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 
+	weight "golang.org/x/image/font"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/text"
@@ -89,8 +90,8 @@ func newPlot(title string) *plot.Plot {
 	p.Title.Text = title
 	p.Title.Padding = 10
 	bold := letters(14, ink)
-	bold.Font.Weight = 2 // font.WeightBold
-	bold.XAlign = text.XCenter
+	bold.Font.Weight = weight.WeightBold
+	bold.XAlign, bold.YAlign = text.XCenter, text.YTop
 	p.Title.TextStyle = bold
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.Color, axis.Width = soft, 0.5
@@ -103,11 +104,9 @@ func newPlot(title string) *plot.Plot {
 		axis.Label.TextStyle.Rotation, axis.Label.TextStyle.XAlign, axis.Label.TextStyle.YAlign = rotation, x, y
 		axis.Label.Padding = 6
 	}
-	legend := letters(10.5, soft)
-	legend.YAlign = text.YCenter
-	p.Legend.TextStyle = legend
+	p.Legend.TextStyle = letters(10.5, soft)
 	p.Legend.Top = true
-	p.Legend.Padding = 4
+	p.Legend.Padding = 5
 	p.Legend.ThumbnailWidth = 14
 	return p
 }
@@ -368,7 +367,7 @@ func (b bars) Plot(c draw.Canvas, p *plot.Plot) {
 				c.StrokeLines(draw.LineStyle{Color: part.color, Width: 1.2, Dashes: []vg.Length{3, 2}}, append(box, box[0]))
 			}
 		}
-		c.FillText(style, vg.Point{X: x(from) + 4, Y: (low + high) / 2}, in(b.units, Value(from)))
+		c.FillText(style, vg.Point{X: x(from) + 4, Y: (low+high)/2 + 1.5}, in(b.units, Value(from)))
 	}
 }
 
@@ -407,14 +406,19 @@ func (s swatch) Thumbnail(c *draw.Canvas) {
 	c.FillPolygon(s.color, []vg.Point{{X: c.Min.X + 2, Y: middle - 4}, {X: c.Max.X - 2, Y: middle - 4}, {X: c.Max.X - 2, Y: middle + 4}, {X: c.Min.X + 2, Y: middle + 4}})
 }
 
-// ticks are round numbers, written by format.
+// ticks are about five round numbers, 1, 2 or 5 of a power of ten apart, written by format.
 func ticks(format func(float64) string) plot.Ticker {
 	return plot.TickerFunc(func(low, high float64) []plot.Tick {
-		all := plot.DefaultTicks{}.Ticks(low, high)
-		for i := range all {
-			if all[i].Label != "" {
-				all[i].Label = format(all[i].Value)
+		step := math.Pow(10, math.Floor(math.Log10((high-low)/5)))
+		for _, larger := range []float64{2, 2.5, 2} { // 2, 5, 10
+			if (high-low)/step <= 6 {
+				break
 			}
+			step *= larger
+		}
+		var all []plot.Tick
+		for i := math.Ceil(low / step); i*step <= high; i++ {
+			all = append(all, plot.Tick{Value: i * step, Label: format(i * step)})
 		}
 		return all
 	})
