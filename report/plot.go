@@ -411,7 +411,7 @@ func ticks(format func(float64) string) plot.Ticker {
 	return plot.TickerFunc(func(low, high float64) []plot.Tick {
 		step := math.Pow(10, math.Floor(math.Log10((high-low)/5)))
 		for _, larger := range []float64{2, 2.5, 2} { // 2, 5, 10
-			if (high-low)/step <= 6 {
+			if (high-low)/step <= 7 {
 				break
 			}
 			step *= larger

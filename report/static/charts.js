@@ -141,10 +141,10 @@ const Charts = (() => {
       grid: { left: 12, right: 28, top: narrow ? 60 : 40, bottom: 30, containLabel: true },
       legend: { right: 12, top: 0, itemWidth: 18, icon: groups.length > 1 ? "circle" : undefined, type: "scroll", textStyle: { color: color("soft") }, formatter: n => isolated(short(n, 32)), data: [...(groups.length > 1 ? groups : []), { name: "Pareto front", icon: "rect", itemStyle: { color: color("red") } }] },
       xAxis: axis({
-        type: wide ? "log" : "value", scale: true, ...(wide ? { min: least / 1.6, max: largest * 1.6 } : {}), name: wide ? "emissions, logarithmic" : "emissions in " + scale[0], nameLocation: "middle", nameGap: 28,
+        type: wide ? "log" : "value", scale: true, ...(wide ? { min: least / 1.6, max: largest * 1.6 } : { boundaryGap: ["7%", "7%"] }), name: wide ? "emissions, logarithmic" : "emissions in " + scale[0], nameLocation: "middle", nameGap: 28,
         axisLabel: { ...axis().axisLabel, showMinLabel: !wide, showMaxLabel: !wide, formatter: v => wide ? tick(masses, v) : String(Number((v / scale[1]).toPrecision(6))) },
       }),
-      yAxis: axis({ type: "value", scale: true, name: "accuracy in %", nameLocation: "end", nameGap: 14, nameTextStyle: { ...axis().nameTextStyle, align: "left" }, axisLine: { show: false } }),
+      yAxis: axis({ type: "value", scale: true, boundaryGap: ["7%", "7%"], name: "accuracy in %", nameLocation: "end", nameGap: 14, nameTextStyle: { ...axis().nameTextStyle, align: "left" }, axisLine: { show: false } }),
       tooltip: { ...base().tooltip, trigger: "item", formatter: p => p.data.run ? tip(p.data.run, size) : "" },
       series,
     }, "Accuracy against emissions of " + points.length + (points.length === 1 ? " run" : " runs") + ", from " + mass(least) + " to " + mass(largest) +
