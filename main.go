@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -120,6 +122,69 @@ func (f pageFlags) pages(accuracyMetrics []string, log *slog.Logger) func(*mlflo
 	}
 }
 
+// nameFlags say under which further names figures are written.
+type nameFlags struct {
+	SDKNames bool `name:"sdk-names" group:"Metering" help:"Also write the names of mlflow-emissions-sdk, in grams as it does: emissions and emissions_per_10_predictions."`
+}
+
+// tlsFlags say who may call, and who is trusted.
+type tlsFlags struct {
+	TLSCert      string   `name:"tls-cert" group:"Security" placeholder:"FILE" help:"Serve clients over TLS with this PEM certificate; renewed on disk, it is taken up without a restart."`
+	TLSKey       string   `name:"tls-key" group:"Security" placeholder:"FILE" help:"Its key."`
+	UpstreamCA   string   `name:"upstream-ca" group:"Security" placeholder:"FILE" help:"PEM certificates to trust as the MLflow server's, instead of the system's."`
+	UpstreamCert string   `group:"Security" placeholder:"FILE" help:"PEM certificate to show to the MLflow server, if it asks for one."`
+	UpstreamKey  string   `group:"Security" placeholder:"FILE" help:"Its key."`
+	AllowedHosts []string `group:"Security" placeholder:"HOST" help:"Hosts that clients may call the proxy by, with the meaning of MLflow's flag; * allows all. By default any, but at loopback only addresses, localhost and private names."`
+}
+
+// edge is what these flags come to.
+type edge struct {
+	clients, upstream *tls.Config // nil: no TLS; as the system does
+	hosts             []string
+}
+
+// edge reads the files.
+func (f tlsFlags) edge(upstream *url.URL, log *slog.Logger) (e edge, err error) {
+	for _, host := range f.AllowedHosts {
+		if host = strings.TrimSpace(host); host != "" {
+			e.hosts = append(e.hosts, host)
+		}
+	}
+	clients, err := keyPair("--tls-cert", f.TLSCert, "--tls-key", f.TLSKey, log)
+	if err != nil {
+		return e, err
+	}
+	if clients != nil {
+		e.clients = clients.ServerTLS()
+	}
+	own, err := keyPair("--upstream-cert", f.UpstreamCert, "--upstream-key", f.UpstreamKey, log)
+	if err != nil || own == nil && f.UpstreamCA == "" {
+		return e, err
+	}
+	if upstream == nil || upstream.Scheme != "https" {
+		return e, usageError{errors.New("--upstream-ca and --upstream-cert: need an --upstream of https://")}
+	}
+	if e.upstream, err = proxy.UpstreamTLS(f.UpstreamCA, own); err != nil {
+		return e, usageError{fmt.Errorf("--upstream-ca: %s cannot be used: %w; give a file of PEM certificates", f.UpstreamCA, err)}
+	}
+	return e, nil
+}
+
+// keyPair reads what two flags name; nil where they name nothing.
+func keyPair(certFlag, cert, keyFlag, key string, log *slog.Logger) (*proxy.KeyPair, error) {
+	if cert == "" && key == "" {
+		return nil, nil
+	}
+	if cert == "" || key == "" {
+		return nil, usageError{fmt.Errorf("%s and %s: give both, or none", certFlag, keyFlag)}
+	}
+	pair, err := proxy.LoadKeyPair(cert, key, log)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("%s %s, %s %s: cannot be used: %w; give a PEM certificate and the key that belongs to it", certFlag, cert, keyFlag, key, err)}
+	}
+	return pair, nil
+}
+
 // logFlags say what to log.
 type logFlags struct {
 	LogLevel  slog.Level `group:"Logging" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
@@ -131,6 +196,7 @@ type proxyFlags struct {
 	listenFlags
 	carbonFlags
 	meterFlags
+	nameFlags
 	sensorFlags
 	pageFlags
 	logFlags
@@ -139,6 +205,7 @@ type proxyFlags struct {
 type serveCmd struct {
 	Upstream     *baseURL `group:"Forwarding" placeholder:"URL" help:"Base URL of the MLflow server, with its path prefix if it has one. Without it the mlflow server found on PATH is started, on SQLite."`
 	UpstreamHost string   `group:"Forwarding" placeholder:"HOST" help:"Host header to send upstream. By default the upstream's own."`
+	tlsFlags
 	proxyFlags
 }
 
@@ -167,7 +234,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		err = ctx.Run(streams{stdout, stderr})
 	} else {
-		err = usageError{err}
+		err = usageError{errors.New(userinfo.ReplaceAllString(err.Error(), "${1}${2}xxxxx@"))}
 	}
 	if err == nil {
 		return 0
@@ -183,6 +250,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	return exitError
 }
+
+// userinfo is what a refused value may have before its last @, quoted or not: a password, if it was to be a URL.
+var userinfo = regexp.MustCompile(`(argument ).*@|(")(?:[^"\\]|\\.)*@|[^\s"]+@`)
 
 // streams are where a command prints.
 type streams struct{ out, err io.Writer }
@@ -241,9 +311,14 @@ func (c *serveCmd) Run(s streams) error {
 	if u := (*url.URL)(c.Upstream); u != nil && u.User != nil {
 		return usageError{fmt.Errorf("--upstream: %s has a user in it; leave it out: credentials are the clients', and are passed on", u.Redacted())}
 	}
+	log := c.logger(s.err)
+	edge, err := c.edge((*url.URL)(c.Upstream), log)
+	if err != nil {
+		return err
+	}
 	ctx, stop := signals(context.Background(), s.err)
 	defer stop()
-	return c.serve(ctx, c.logger(s.err), upstream{url: (*url.URL)(c.Upstream), host: c.UpstreamHost}, nil)
+	return c.serve(ctx, log, upstream{url: (*url.URL)(c.Upstream), host: c.UpstreamHost}, edge, nil)
 }
 
 // upstream is the server to forward to: one that runs somewhere, or one that is started here.
@@ -277,7 +352,7 @@ const (
 )
 
 // serve runs the proxy until ctx is done, or until work, if given, returns; work gets the tracking URI that clients use.
-func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, work func(ctx context.Context, trackingURI, serverURI *url.URL) error) error {
+func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, edge edge, work func(ctx context.Context, trackingURI, serverURI *url.URL) error) error {
 	supply, err := f.supply()
 	if err != nil {
 		return err
@@ -311,7 +386,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 		}
 		defer func() { _ = child.Stop(childTime) }()
 		up.url, ended = child.URL(), child.Done()
-	} else if err := reachable(ctx, up.url, main.Addr()); err != nil {
+	} else if err := reachable(ctx, up.url, main, admin); err != nil {
 		return err
 	}
 
@@ -332,9 +407,9 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 	}
 	host, _ := os.Hostname()
 	p, err := proxy.New(proxy.Config{
-		Upstream: up.url, UpstreamHost: up.host,
+		Upstream: up.url, UpstreamHost: up.host, UpstreamTLS: edge.upstream, AllowedHosts: edge.hosts,
 		Meter: m, Supply: supply, Scope: f.Scope, LocalClients: local, InPod: meter.InPod(),
-		LogInterval: time.Duration(f.LogInterval), AccuracyMetrics: f.AccuracyMetric,
+		LogInterval: time.Duration(f.LogInterval), AccuracyMetrics: f.AccuracyMetric, SDKNames: f.SDKNames,
 		Host: host, Version: version, Logger: log,
 		Pages: f.pages(f.AccuracyMetric, log),
 	}, reg)
@@ -347,22 +422,22 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 	}
 
 	server := p.Server()
+	server.TLSConfig = edge.clients
+	own := &url.URL{Scheme: "http", Host: main.Addr().String()}
+	if edge.clients != nil {
+		own.Scheme = "https"
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	attributes := []any{"url", "http://" + main.Addr().String(), "upstream", up.url.Redacted()}
+	attributes := []any{"url", own.String(), "upstream", up.url.Redacted()}
 	if admin != nil {
-		adminServer := &http.Server{Handler: p.Admin(reg), ReadHeaderTimeout: 10 * time.Second}
+		adminServer := &http.Server{Handler: p.Admin(reg), ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute}
 		go func() { _ = adminServer.Serve(admin) }()
 		defer adminServer.Close() // it says "draining" to the very end
 		attributes = append(attributes, "admin", "http://"+admin.Addr().String())
 	}
-	group.Go(func() error {
-		if err := server.Serve(main); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
+	group.Go(func() error { return p.Serve(server, main) })
 	sampled := make(chan struct{})
 	go func() { defer close(sampled); _ = m.Run(ctx) }()
 	group.Go(func() error { return p.Run(ctx) })
@@ -392,7 +467,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, wo
 	if work != nil {
 		group.Go(func() error {
 			defer cancel()
-			return work(ctx, &url.URL{Scheme: "http", Host: main.Addr().String()}, up.url)
+			return work(ctx, own, up.url)
 		})
 	}
 	err = group.Wait()
@@ -424,8 +499,9 @@ func (f listenFlags) listen() (main, admin net.Listener, err error) {
 
 // reachable waits a moment for the upstream: one that is not there at the start is more often a typing error than a
 // server that is about to come.
-// One that is this proxy's own listener would send every request round and round.
-func reachable(ctx context.Context, u *url.URL, own net.Addr) error {
+// One that is this proxy's own listener would send every request round and round; what leads back in a roundabout way is
+// answered when it comes.
+func reachable(ctx context.Context, u *url.URL, main, admin net.Listener) error {
 	host, port := u.Hostname(), u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
@@ -435,8 +511,11 @@ func reachable(ctx context.Context, u *url.URL, own net.Addr) error {
 	for {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(host, port))
 		if err == nil {
-			if isOwn(c, own) {
+			switch {
+			case isOwn(c, main):
 				err = usageError{fmt.Errorf("--upstream: %s is --listen, this proxy itself; give the MLflow server's address", u.Redacted())}
+			case admin != nil && isOwn(c, admin):
+				err = usageError{fmt.Errorf("--upstream: %s is --admin-listen, this proxy itself; give the MLflow server's address", u.Redacted())}
 			}
 			_ = c.Close()
 			return err
@@ -450,10 +529,10 @@ func reachable(ctx context.Context, u *url.URL, own net.Addr) error {
 }
 
 // isOwn says whether a connection leads to a listener of our own.
-func isOwn(c net.Conn, listener net.Addr) bool {
+func isOwn(c net.Conn, listener net.Listener) bool {
 	to, _ := netip.ParseAddrPort(c.RemoteAddr().String())
 	from, _ := netip.ParseAddrPort(c.LocalAddr().String())
-	at, _ := netip.ParseAddrPort(listener.String())
+	at, _ := netip.ParseAddrPort(listener.Addr().String())
 	return to.Port() == at.Port() && (to.Addr().Unmap() == at.Addr().Unmap() || at.Addr().IsUnspecified() && to.Addr() == from.Addr())
 }
 
@@ -498,7 +577,7 @@ func (c *demoCmd) Run(s streams) error {
 	}
 	fmt.Fprintln(s.out, "Starting the MLflow server and the proxy ...")
 	child := &mlflow.ServerConfig{Command: env.MLflow(), Dir: dir, Lean: true}
-	return c.serve(ctx, c.logger(s.err), upstream{child: child}, func(ctx context.Context, trackingURI, serverURI *url.URL) error {
+	return c.serve(ctx, c.logger(s.err), upstream{child: child}, edge{}, func(ctx context.Context, trackingURI, serverURI *url.URL) error {
 		fmt.Fprintf(s.out, "Training four small models with the unmodified client, which is told only this:\n  MLFLOW_TRACKING_URI=%s\n", trackingURI)
 		if err := mlflow.Demo(ctx, env, trackingURI, s.out); err != nil {
 			return unlessStopped(ctx, err)

@@ -110,7 +110,7 @@ func (p *proxy) named() (experiment, run string) {
 
 // MLflow's own pages work through the proxy, under another host name, with no error that the server alone does not show.
 func TestPagesInABrowser(t *testing.T) {
-	p := startProxy(t)
+	p := startProxy(t, "--allowed-hosts", "127.0.0.1:*,proxy.example:*") // a name of the world that leads to loopback
 	_, upstream, _ := setup(t)
 	experiment, run := p.named()
 	port := p.url[strings.LastIndexByte(p.url, ':'):]
@@ -148,7 +148,7 @@ func rename(t *testing.T, ctx context.Context, addition string) {
 
 // A rename done in MLflow's pages goes through, and ends nothing.
 func TestRenameInABrowser(t *testing.T) {
-	p := startProxy(t)
+	p := startProxy(t, "--allowed-hosts", "127.0.0.1:*,proxy.example:*") // a name of the world that leads to loopback
 	running, finish := p.hold()
 	defer finish()
 	ctx, _ := chromium(t)

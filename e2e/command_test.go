@@ -60,6 +60,11 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"--scope", "planet"}, []string{"--scope", "planet", "machine"}},
 		{[]string{"--local-clients", "here"}, []string{"--local-clients", "here", "10.0.0.0/8"}},
 		{[]string{"--log-level", "loud"}, []string{"--log-level", "loud"}},
+		{[]string{"--tls-cert", "cert.pem"}, []string{"--tls-cert and --tls-key", "both"}},
+		{[]string{"--tls-cert", "none.pem", "--tls-key", "none.key"}, []string{"--tls-cert none.pem", "--tls-key none.key", "no such file"}},
+		{[]string{"--upstream", "https://x", "--upstream-cert", "/dev/null", "--upstream-key", "/dev/null"}, []string{"--upstream-cert /dev/null", "PEM"}},
+		{[]string{"--upstream", "https://x", "--upstream-ca", "/dev/null"}, []string{"--upstream-ca", "/dev/null", "PEM"}},
+		{[]string{"--upstream", "http://x", "--upstream-ca", "ca.pem"}, []string{"--upstream-ca", "https://"}},
 		{[]string{"--no-such-flag"}, []string{"--no-such-flag"}},
 		{[]string{"no-such-command"}, []string{"no-such-command"}},
 	} {
@@ -84,11 +89,25 @@ func TestTheProxyIsNotItsOwnUpstream(t *testing.T) {
 	_, port, err := net.SplitHostPort(free.Addr().String())
 	require.NoError(t, err)
 	require.NoError(t, free.Close())
+	self, err := os.Hostname()
+	require.NoError(t, err)
 	for _, listen := range []string{"127.0.0.1", "0.0.0.0", ""} {
-		code, _, errs := command(t, nil, "--upstream", "http://localhost:"+port, "--listen", listen+":"+port, "--admin-listen", "", "--state-dir", t.TempDir())
-		assert.Equal(t, 2, code)
-		assert.Contains(t, errs, "--upstream: http://localhost:"+port+" is --listen")
+		for _, host := range []string{"localhost", "127.0.0.1", "0.0.0.0", self} {
+			if host == self && listen == "127.0.0.1" {
+				continue // this machine's name leads elsewhere
+			}
+			code, _, errs := command(t, nil, "--upstream", "http://"+host+":"+port, "--listen", listen+":"+port, "--admin-listen", "", "--state-dir", t.TempDir())
+			assert.Equal(t, 2, code)
+			assert.Contains(t, errs, "--upstream: http://"+host+":"+port+" is --listen")
+		}
 	}
+	code, _, errs := command(t, nil, "--upstream", "http://[::1]:"+port, "--listen", "[::]:"+port, "--admin-listen", "", "--state-dir", t.TempDir())
+	if assert.NotZero(t, code); code == 2 || !strings.Contains(errs, "cannot be reached") { // a machine without IPv6
+		assert.Contains(t, errs, "is --listen")
+	}
+	code, _, errs = command(t, nil, "--upstream", "http://localhost:"+port, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:"+port, "--state-dir", t.TempDir())
+	assert.Equal(t, 2, code)
+	assert.Contains(t, errs, "is --admin-listen")
 }
 
 // A password in the upstream's URL is refused, and the refusal does not show it.
@@ -101,6 +120,14 @@ func TestAPasswordIsNotShown(t *testing.T) {
 		assert.Contains(t, errs, "--upstream: ")
 		assert.Contains(t, errs, "127.0.0.1:5000")
 		assert.NotContains(t, out+errs, "secret")
+	}
+	// Nor where the value is no URL at all, or stands in the wrong place.
+	for _, upstream := range []string{"ftp://me:secret@host", "me:secret@host", "http://me:secret@[host", "http://me:sec/secret@host?x", `http://me:"secret secret@host`, "http://me:secret@host:port"} {
+		for _, args := range [][]string{{"serve", "--upstream", upstream}, {"serve", "--upstream=" + upstream}, {"serve", upstream}, {"serve", "--upstrean", upstream}, {"serve", "--upstrean=" + upstream}, {"serve"}} {
+			code, out, errs := command(t, []string{"EMISSIONS_UPSTREAM=" + upstream}, args...)
+			assert.Equal(t, 2, code)
+			assert.NotContains(t, out+errs, "secret", args)
+		}
 	}
 }
 
@@ -135,7 +162,8 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 	code, out, _ := command(t, nil, "serve", "--help")
 	assert.Zero(t, code)
 	for _, flag := range []string{"listen", "upstream", "admin-listen", "location", "carbon-intensity", "pue", "scope", "unit", "psys", "wall-slope", "wall-offset-w", "local-clients", "sample-interval",
-		"log-interval", "accuracy-metric", "state-dir", "static-prefix", "sysfs", "procfs", "log-level", "log-format"} {
+		"log-interval", "accuracy-metric", "state-dir", "static-prefix", "sysfs", "procfs", "log-level", "log-format",
+		"tls-cert", "tls-key", "upstream-ca", "upstream-cert", "upstream-key", "allowed-hosts"} {
 		assert.Contains(t, out, "--"+flag)
 		assert.Contains(t, out, "EMISSIONS_"+strings.ToUpper(strings.ReplaceAll(flag, "-", "_")))
 	}

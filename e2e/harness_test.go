@@ -39,6 +39,9 @@ func TestMain(m *testing.M) {
 	if sharedServer != nil {
 		_ = sharedServer.Stop(5 * time.Second)
 	}
+	if securedServer != nil {
+		_ = securedServer.Stop(5 * time.Second)
+	}
 	_ = os.RemoveAll(scratch)
 	os.Exit(code)
 }
@@ -189,7 +192,13 @@ func (p *proxy) python(script string, args ...string) *exec.Cmd {
 
 func pythonIn(t *testing.T, env mlflow.Environment, uri, script string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), env.Python(), append([]string{filepath.Join("testdata", script)}, args...)...)
+	return pythonFile(t, env, uri, filepath.Join("testdata", script), args...)
+}
+
+// pythonFile is pythonIn for a script that lies elsewhere.
+func pythonFile(t *testing.T, env mlflow.Environment, uri, path string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), env.Python(), append([]string{path}, args...)...)
 	cmd.Env = append(os.Environ(), "MLFLOW_TRACKING_URI="+uri, "GIT_PYTHON_REFRESH=quiet", "MLFLOW_DISABLE_TELEMETRY=true",
 		"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR=false", "PYTHONWARNINGS=ignore")
 	return cmd

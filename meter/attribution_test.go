@@ -148,6 +148,36 @@ func TestAProcessBelowTwoRunsCountsForTheNearer(t *testing.T) {
 	m.conserved(outer, inner)
 }
 
+// The workers of a Spark-like driver are nobody's descendants, open nested runs of their own, and may come before the
+// run that they are inside of logs a thing: the parent has what they use, once, and the sum is what the sensors read.
+func TestNestedRunsOfForeignProcessesAreTheirParents(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	driver := m.begin("driver", "", m.fork(100, 50, "python", "driver.py"))
+	first := m.begin("first", "driver", m.fork(200, 1, "python", "worker.py"))
+	second := m.begin("second", "driver", m.fork(300, 1, "python", "worker.py"))
+	inner := m.begin("inner", "second", m.fork(301, 300, "python"))
+	m.fork(400, 1, "neighbour")
+	m.run(100, 10)
+	m.run(200, 50)
+	m.run(300, 20)
+	m.run(301, 10)
+	m.run(400, 10) // the five of them work for a second in all
+	m.sleep()
+	assert.InDelta(t, 25, cpuOf(first), 1e-9)
+	assert.InDelta(t, 15, cpuOf(second), 1e-9, "with what is nested in it")
+	assert.InDelta(t, 5, cpuOf(inner), 1e-9)
+	assert.InDelta(t, 5+25+15, cpuOf(driver), 1e-9)
+	m.conserved(driver)
+
+	first.Close()
+	second.Close() // before what is nested in it
+	m.run(301, 100)
+	m.sleep()
+	assert.InDelta(t, 5+25+15+50, cpuOf(driver), 1e-9, "which is the driver's still")
+	m.conserved(driver)
+}
+
 func TestAWorkerJoins(t *testing.T) {
 	t.Parallel()
 	m := newMachine(t)

@@ -74,7 +74,7 @@ func events() *rapid.Generator[event] {
 	waits := rapid.SampledFrom([]time.Duration{0, time.Millisecond / 2, time.Millisecond, 900 * time.Millisecond, time.Second, time.Second, 2 * time.Second, 7 * time.Minute})
 	kinds := rapid.SampledFrom([]string{
 		"fork", "fork", "fork", "fork", "script", "exit", "exit", "work", "work", "work", "work", "work", "memory", "interrupts", "deaf", "pids wrap",
-		"begin", "begin", "begin", "join", "stop", "continue", "close", "switch", "carve", "sensor fails", "device",
+		"begin", "begin", "begin", "nest", "join", "stop", "continue", "close", "switch", "carve", "sensor fails", "device",
 	})
 	return rapid.Custom(func(t *rapid.T) event {
 		e := event{kinds.Draw(t, "kind"), rapid.IntRange(0, 200).Draw(t, "a"), rapid.IntRange(0, 200).Draw(t, "b"), waits.Draw(t, "wait"), nil}
@@ -184,6 +184,10 @@ func (h *history) play(e event) {
 		h.free, h.ended = append(h.free, h.ended...), nil
 	case "begin":
 		h.open(e)
+	case "nest":
+		if around := h.session(e.B); r != nil && r.Nest(around.id) {
+			r.within = around
+		}
 	case "join":
 		if some && r != nil {
 			r.Join(h.process(h.alive[e.B%len(h.alive)]))

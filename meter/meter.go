@@ -237,7 +237,7 @@ func (m *Meter) Begin(id, parent string, scope Scope, p Process) (*Session, erro
 		Segments: []Segment{{Phase: Training, Start: m.last, End: m.last}},
 	}}
 	if i := slices.IndexFunc(m.sessions, func(o *Session) bool { return o.id == parent && o.id != id }); i >= 0 {
-		s.parent = m.sessions[i]
+		s.parent, s.nested = m.sessions[i], true
 	}
 	if scope == ScopeProcess {
 		if len(m.sessions) == 0 { // nobody needed the list of processes until now

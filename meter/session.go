@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -126,6 +127,7 @@ type Session struct {
 	meter   *Meter
 	id      string
 	parent  *Session                // the open session that this one is nested in
+	nested  bool                    // it is in one, or was
 	opener  atomic.Pointer[Process] // whose tree it is: of the process that opened it, or of who took its place; nil with ScopeMachine
 	above   []Process               // the opener's ancestors, nearest first, who may stand in for it
 	cgroup  string                  // the control group that is the session's; empty for process trees
@@ -173,6 +175,29 @@ func (s *Session) Join(p Process) {
 		return
 	}
 	s.meter.join(s, p)
+}
+
+// Nest puts the session into that of another run, as if it had been begun in it: what it used so far is that one's, too.
+// It reports whether it is so now; it is not where the other is not open, one of them is stopped or was in another before,
+// or where they would be in each other.
+func (s *Session) Nest(parent string) bool {
+	m := s.meter
+	m.lock()
+	defer m.mu.Unlock()
+	i := slices.IndexFunc(m.sessions, func(o *Session) bool { return o.id == parent })
+	if i < 0 || s.closed || s.nested || s.held != nil {
+		return false
+	}
+	for a := m.sessions[i]; a != nil; a = a.parent {
+		if a == s || a.held != nil {
+			return false
+		}
+	}
+	s.parent, s.nested = m.sessions[i], true
+	for a := s.parent; a != nil; a = a.parent {
+		a.record.add(m.last, m.last, s.record.Energy())
+	}
+	return true
 }
 
 // Switch begins a new segment in the given phase. It returns the moment.

@@ -5,6 +5,8 @@ package mlflow
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -61,6 +63,12 @@ func CallerOf(r *http.Request) Caller {
 		}
 	}
 	return c
+}
+
+// Key tells callers apart, so that nothing that was read for one is given to another. It shows no credential.
+func (c Caller) Key() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q", c.prefix, c.header)) // fmt sorts a map's keys
+	return hex.EncodeToString(sum[:])
 }
 
 // LogValue is slog's: a credential is never logged.
@@ -120,6 +128,24 @@ func (c *Client) Run(ctx context.Context, caller Caller, id string) (Run, error)
 		return Run{}, fmt.Errorf("read run %s: %w", id, err)
 	}
 	return answer.Run.run(), nil
+}
+
+// ExperimentTags reads an experiment's tags. It is an *APIError if the server refuses.
+func (c *Client) ExperimentTags(ctx context.Context, caller Caller, id string) (map[string]string, error) {
+	var answer struct {
+		Experiment struct {
+			Tags []Tag `json:"tags"`
+		} `json:"experiment"`
+	}
+	err := c.call(ctx, caller, http.MethodGet, "experiments/get?experiment_id="+url.QueryEscape(id), nil, &answer)
+	if err != nil {
+		return nil, fmt.Errorf("read experiment %s: %w", id, err)
+	}
+	tags := map[string]string{}
+	for _, t := range answer.Experiment.Tags {
+		tags[t.Key] = t.Value
+	}
+	return tags, nil
 }
 
 // LogBatch sends a body that Batch made. It is an *APIError if the server refuses.
@@ -337,6 +363,9 @@ func (w wireRun) run() Run {
 	}
 	for _, m := range w.Outputs.Models {
 		r.ModelOutputs = append(r.ModelOutputs, m.ID)
+	}
+	for _, p := range w.Data.Params {
+		r.Params[p.Key] = p.Value
 	}
 	return r
 }

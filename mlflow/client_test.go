@@ -114,3 +114,54 @@ func TestBatch(t *testing.T) {
 	assert.Equal(t, map[string]any{"key": "k", "value": 1e-12, "timestamp": 5.0, "step": 3.0}, v.Metrics[0])
 	assert.Equal(t, strings.Repeat("é", maxTag/2), v.Tags[0].Value, "cut between letters")
 }
+
+// What a run was trained for stands among its parameters; an experiment has tags of its own.
+func TestParametersAndAnExperimentsTags(t *testing.T) {
+	t.Parallel()
+	c := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/runs/get") {
+			_, _ = io.WriteString(w, `{"run":{"info":{"run_id":"r","experiment_id":"7"},"data":{"params":[{"key":"objective","value":"binary:logistic"}]}}}`)
+			return
+		}
+		assert.Equal(t, "/base/api/2.0/mlflow/experiments/get?experiment_id=7%267", r.URL.String())
+		_, _ = io.WriteString(w, `{"experiment":{"experiment_id":"7","tags":[{"key":"emissions.accuracy_metric","value":"f1"}]}}`)
+	})
+	r, err := c.Run(t.Context(), Caller{}, "r")
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"objective": "binary:logistic"}, r.Params)
+	assert.Equal(t, "7", r.ExperimentID)
+	tags, err := c.ExperimentTags(t.Context(), Caller{}, "7&7")
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"emissions.accuracy_metric": "f1"}, tags)
+}
+
+// Something read for one user must never be shown to another, and no credential may be found in what is kept.
+func TestKeysOfCallers(t *testing.T) {
+	t.Parallel()
+	of := func(path string, header http.Header) string {
+		return CallerOf(&http.Request{URL: &url.URL{Path: path}, Header: header}).Key()
+	}
+	const path = "/api/2.0/mlflow/runs/update"
+	a := of(path, http.Header{"Authorization": {"Bearer secret"}})
+	assert.Equal(t, a, of(path, http.Header{"Authorization": {"Bearer secret"}, "Accept": {"*/*"}}))
+	assert.NotContains(t, a, "secret")
+	for _, other := range []string{of(path, http.Header{}), of(path, http.Header{"Authorization": {"Bearer other"}}), of("/azure"+path, http.Header{"Authorization": {"Bearer secret"}}),
+		of(path, http.Header{"Authorization": {"Bearer secret"}, "X-Mlflow-Workspace": {"w"}})} {
+		assert.NotEqual(t, a, other)
+	}
+}
+
+// Python's bare NaN and Infinity become strings, and nothing else is touched: neither what is JSON already nor what is in strings.
+func FuzzWithoutBareNumbers(f *testing.F) {
+	f.Add([]byte(`{"a":NaN,"b":"NaN","c":[-Infinity,1]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		out := withoutBareNumbers(b)
+		if json.Valid(b) && string(out) != string(b) {
+			t.Fatalf("%q became %q", b, out)
+		}
+		var answer struct{ Run wireRun }
+		if json.Unmarshal(out, &answer) == nil {
+			answer.Run.run()
+		}
+	})
+}

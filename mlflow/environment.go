@@ -45,20 +45,26 @@ func CacheDir() (string, error) {
 // there yet. Progress is written as lines for people. Several processes may call it at once: one makes it, the others
 // wait. It needs a network the first time only.
 func Setup(ctx context.Context, cacheDir string, extra []string, progress io.Writer) (Environment, error) {
-	return setup(ctx, cacheDir, requirements+strings.Join(extra, "\n"), constraints, progress)
+	return setup(ctx, cacheDir, Environment{}, requirements+strings.Join(extra, "\n"), constraints, progress)
 }
 
 // SetupOnly is Setup without our own pins: just these packages. Tests use it for clients of other versions.
 func SetupOnly(ctx context.Context, cacheDir string, packages []string, progress io.Writer) (Environment, error) {
-	return setup(ctx, cacheDir, strings.Join(packages, "\n"), "", progress)
+	return setup(ctx, cacheDir, Environment{}, strings.Join(packages, "\n"), "", progress)
 }
 
-func setup(ctx context.Context, cacheDir, wanted, pins string, progress io.Writer) (Environment, error) {
+// SetupOver is an environment that adds packages, with versions by pins as in a constraints file, to another one, which
+// it reads from where that lies: what both need is installed once. The tests of frameworks use it.
+func SetupOver(ctx context.Context, cacheDir string, base Environment, packages []string, pins string, progress io.Writer) (Environment, error) {
+	return setup(ctx, cacheDir, base, strings.Join(packages, "\n"), constraints+pins, progress)
+}
+
+func setup(ctx context.Context, cacheDir string, base Environment, wanted, pins string, progress io.Writer) (Environment, error) {
 	python, version, err := findPython(ctx)
 	if err != nil {
 		return Environment{}, err
 	}
-	sum := sha256.Sum256([]byte(wanted + "\x00" + pins + "\x00" + python + "\x00" + version))
+	sum := sha256.Sum256([]byte(wanted + "\x00" + pins + "\x00" + python + "\x00" + version + base.Dir))
 	dir := filepath.Join(cacheDir, "python-"+hex.EncodeToString(sum[:6]))
 	env := Environment{Dir: dir}
 	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
@@ -80,6 +86,11 @@ func setup(ctx context.Context, cacheDir, wanted, pins string, progress io.Write
 	if out, err := exec.CommandContext(ctx, python, "-m", "venv", dir).CombinedOutput(); err != nil {
 		return Environment{}, fmt.Errorf("make a virtual environment with %s: %w; on Debian and Ubuntu it needs the package python3-venv (%s)", python, err, lastLine(out))
 	}
+	if base.Dir != "" {
+		if err := extend(env, base); err != nil {
+			return Environment{}, err
+		}
+	}
 	files := map[string]string{"requirements.txt": wanted, "constraints.txt": pins}
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content+"\n"), 0o644); err != nil {
@@ -90,6 +101,23 @@ func setup(ctx context.Context, cacheDir, wanted, pins string, progress io.Write
 		return Environment{}, err
 	}
 	return env, os.WriteFile(done, []byte(time.Now().Format(time.RFC3339)+"\n"), 0o644)
+}
+
+// extend lets an environment see the packages of another one: Python and pip look into the folders that a .pth file
+// names, after their own.
+func extend(env, base Environment) error {
+	from, err := filepath.Glob(filepath.Join(base.Dir, "lib", "python3*", "site-packages"))
+	if err != nil {
+		return err
+	}
+	if len(from) != 1 {
+		return fmt.Errorf("%s has no one folder of packages: %q", base.Dir, from)
+	}
+	to, err := filepath.Rel(base.Dir, from[0])
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(env.Dir, to, "base.pth"), []byte(from[0]+"\n"), 0o644)
 }
 
 // pip installs the requirements, and shows what it downloads.

@@ -19,7 +19,7 @@ func fakePython(t *testing.T, version string, fail string) (log string) {
 	script := `#!/bin/sh
 case "$1 $2" in
 "-c "*) echo ` + version + `; case ` + version + ` in 3.8*) exit 1;; esac;;
-"-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo venv >> ` + log + `;;
+"-m venv") mkdir -p "$3/bin" "$3/lib/python3.12/site-packages" && cp "$0" "$3/bin/python" && echo venv >> ` + log + `;;
 "-m pip") echo "Collecting mlflow==1"; echo pip >> ` + log + `; ` + fail + `;;
 esac
 `
@@ -46,6 +46,29 @@ func TestSetupMakesTheEnvironmentOnce(t *testing.T) {
 	done, err := os.ReadFile(log)
 	require.NoError(t, err)
 	assert.Equal(t, "venv\npip\nvenv\npip\n", string(done))
+}
+
+// What the base has is not installed again, and another base is another environment.
+func TestSetupOverAnEnvironment(t *testing.T) {
+	fakePython(t, "3.12.1", "")
+	cache := t.TempDir()
+	base, err := Setup(t.Context(), cache, nil, io.Discard)
+	require.NoError(t, err)
+	env, err := SetupOver(t.Context(), cache, base, []string{"more"}, "more==1", io.Discard)
+	require.NoError(t, err)
+	assert.NotEqual(t, base, env)
+	pth, err := os.ReadFile(filepath.Join(env.Dir, "lib", "python3.12", "site-packages", "base.pth"))
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Join(base.Dir, "lib", "python3.12", "site-packages")+"\n", string(pth))
+	wanted, err := os.ReadFile(filepath.Join(env.Dir, "requirements.txt"))
+	require.NoError(t, err)
+	assert.Equal(t, "more\n", string(wanted))
+	pins, err := os.ReadFile(filepath.Join(env.Dir, "constraints.txt"))
+	require.NoError(t, err)
+	assert.Contains(t, string(pins), "mlflow==3.17.2")
+	assert.Contains(t, string(pins), "more==1")
+	_, err = SetupOver(t.Context(), cache, Environment{Dir: t.TempDir()}, []string{"more"}, "", io.Discard)
+	assert.ErrorContains(t, err, "no one folder of packages")
 }
 
 func TestAHalfMadeEnvironmentIsMadeAnew(t *testing.T) {

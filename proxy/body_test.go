@@ -1,13 +1,21 @@
 package proxy
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -102,17 +110,97 @@ func TestFinalStatus(t *testing.T) {
 	assert.False(t, present)
 }
 
+// Whatever a client sends, reading it does no harm, and it means the same in every encoding in which the server reads it.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"run_id":"x","status":3}`))
 	f.Add([]byte("\xFF\xFE{\x00}\x00"))
 	f.Add([]byte(`"{\"run_id\":\"x\"}"`))
-	f.Fuzz(func(_ *testing.T, b []byte) {
-		if m, err := decode(b); err == nil {
-			runID(m)
-			finalStatus(m)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := decode(b)
+		if err != nil {
+			if m != nil {
+				t.Fatal("an error, and an object")
+			}
+			return
+		}
+		id := runID(m)
+		status, present := finalStatus(m)
+		if status != "" && !present || !slices.Contains([]string{"", "RUNNING", "FINISHED", "FAILED", "KILLED"}, status) {
+			t.Fatalf("status %q", status)
+		}
+		text := toUTF8(b)
+		if !utf8.Valid(text) || len(text) < 2 || text[0] == 0 || text[1] == 0 {
+			return
+		}
+		var wide []byte
+		for _, u := range utf16.Encode([]rune(string(text))) {
+			wide = append(wide, byte(u), byte(u>>8))
+		}
+		for _, encoded := range [][]byte{append([]byte{0xEF, 0xBB, 0xBF}, text...), append([]byte{0xFF, 0xFE}, wide...)} {
+			again, err := decode(encoded)
+			if err != nil {
+				t.Fatalf("%q: %v", encoded, err)
+			}
+			other, _ := finalStatus(again)
+			if runID(again) != id || other != status {
+				t.Fatalf("%q is %q, %q, not %q, %q", encoded, runID(again), other, id, status)
+			}
 		}
 	})
 }
+
+// Whatever a server answers, its client gets those bytes, and metering does not stumble.
+func FuzzAnswer(f *testing.F) {
+	faults := &faultHandler{}
+	b := newBench(f, func(c *Config) { c.Logger = slog.New(faults) })
+	local := netip.MustParseAddrPort("127.0.0.1:1")
+	f.Add(true, false, []byte(`{"run":{"info":{"run_id":"a","status":"RUNNING"},"data":{"tags":[{"key":"mlflow.parentRunId","value":"a"}]}}}`))
+	f.Add(false, true, []byte(`{"run_info":{"run_id":"a","status":"FINISHED"}}`))
+	f.Fuzz(func(t *testing.T, create, compressed bool, body []byte) {
+		x := &exchange{kind: kindUpdate, conn: &connection{local: local, remote: local}, resumes: true}
+		if create {
+			x.kind = kindCreate
+		}
+		res := &http.Response{StatusCode: 200, Header: http.Header{}, ContentLength: -1, Body: io.NopCloser(bytes.NewReader(body))}
+		if compressed {
+			res.Header.Set("Content-Encoding", "gzip")
+		}
+		b.proxy.after(x, res)
+		if got, err := io.ReadAll(res.Body); err != nil || !bytes.Equal(got, body) {
+			t.Fatalf("the client gets %q (%v)", got, err)
+		}
+		b.proxy.over(x)
+		if fault := faults.seen.Load(); fault != nil {
+			t.Fatal(*fault)
+		}
+		b.proxy.mu.Lock()
+		ids := slices.Collect(maps.Keys(b.proxy.runs))
+		b.proxy.mu.Unlock()
+		for _, id := range ids {
+			b.proxy.drop(id)
+		}
+	})
+}
+
+// faultHandler keeps a fault in metering that is logged.
+type faultHandler struct{ seen atomic.Pointer[string] }
+
+// Enabled is slog.Handler's.
+func (h *faultHandler) Enabled(_ context.Context, l slog.Level) bool { return l == slog.LevelError }
+
+// Handle is slog.Handler's.
+func (h *faultHandler) Handle(_ context.Context, r slog.Record) error {
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool { text += "\n" + a.String(); return true })
+	h.seen.Store(&text)
+	return nil
+}
+
+// WithAttrs is slog.Handler's.
+func (h *faultHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+// WithGroup is slog.Handler's.
+func (h *faultHandler) WithGroup(string) slog.Handler { return h }
 
 // An answer that breaks off, is no JSON, or is too long is passed on as it is.
 func TestAnswersThatCannotBeRead(t *testing.T) {

@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -61,3 +64,32 @@ func TestABadBodyIsTheClientsFault(t *testing.T) {
 	assert.Contains(t, answer, "BAD_REQUEST")
 	assert.Zero(t, failures.Load())
 }
+
+// A fault in metering is logged with all that can help to find it, and nothing of whose request it was.
+func TestAFaultInMeteringShowsNoCredential(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var log strings.Builder
+	b := newBench(t, func(c *Config) {
+		c.Supply = nil // breaks what works grams out
+		c.Logger = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return log.Write(p)
+		}), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	id := b.create("")
+	code, _ := b.send("/api/2.0/mlflow/runs/update?token=S3CR3T", `{"run_id":"`+id+`","status":"FINISHED"}`,
+		http.Header{"Authorization": {"Bearer S3CR3T"}, "Cookie": {"a=S3CR3T"}, "X-Databricks-Org-Id": {"S3CR3T"}})
+	assert.Equal(t, 200, code)
+	assert.Equal(t, "FINISHED", b.mlflow.of(id).status)
+	mu.Lock()
+	defer mu.Unlock()
+	assert.Contains(t, log.String(), "fault in metering")
+	assert.NotContains(t, log.String(), "S3CR3T")
+}
+
+type writerFunc func([]byte) (int, error)
+
+// Write is io.Writer's.
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -62,7 +62,7 @@ const (
 const methodReadings = "readings"
 
 // ratios are the metrics that a client may log under the same name; its own are kept.
-var ratios = []string{metricEmissions, metricAccuracy, metricInferences}
+var ratios = []string{metricEmissions, metricAccuracy, metricInferences, metricSDKEmissions, metricSDKInferences}
 
 // metricComponent returns the name of a component's energy, in kWh.
 func metricComponent(c meter.Component) string { return "emissions/" + c.String() + "_energy_kwh" }
@@ -209,16 +209,22 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 	t := r.base.plus(p.reckon(record))
 	f := figures{values: map[string]float64{}}
 	step := int64(t.duration.Seconds())
-	metric := func(key string, v float64) {
+	metricAt := func(step int64, key string, v float64) {
 		if !math.IsNaN(v) && !math.IsInf(v, 0) {
 			f.metrics = append(f.metrics, mlflow.Metric{Key: key, Value: v, Timestamp: at.UnixMilli(), Step: step})
 		}
 	}
+	metric := func(key string, v float64) { metricAt(step, key, v) }
 	tag := func(key, value string) { f.tags = append(f.tags, mlflow.Tag{Key: key, Value: value}) }
 	mine := func(key string, v float64) {
-		if !r.isClients(key) {
+		if r.isClients(key) || !p.isWritten(key) {
+			return
+		}
+		f.values[key] = v
+		if key == metricEmissions { // a curve
 			metric(key, v)
-			f.values[key] = v
+		} else { // at no step, which would hide what the client logs under this name later
+			metricAt(0, key, v)
 		}
 	}
 
@@ -228,6 +234,7 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 		return f
 	}
 	mine(metricEmissions, t.emissions().Grams())
+	mine(metricSDKEmissions, t.training.Grams())
 	metric(metricEnergy, t.energy.Total().KWh())
 	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
 		if p.isRead(r, record, c) {
@@ -273,6 +280,7 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 			}
 			if t.inference > 0 {
 				mine(metricInferences, 10*t.inference.Grams()/count)
+				mine(metricSDKInferences, 10*t.inference.Grams()/count)
 			}
 		}
 	}
@@ -287,7 +295,7 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 	tag(tagIntensitySource, source)
 	tag(tagLocation, p.cfg.Supply.Place().Code)
 	tag(tagPUE, strconv.FormatFloat(p.cfg.Supply.PUE(), 'f', -1, 64))
-	if kept := r.clientsOwn(); kept != "" {
+	if kept := p.clientsOwn(r); kept != "" {
 		tag(tagClientMetrics, kept)
 	}
 	f.tags = append(f.tags, p.origin()...)
@@ -316,12 +324,15 @@ func (p *Proxy) origin() []mlflow.Tag {
 
 // accuracyOf picks a run's accuracy in percent: by the run's own tag, by the flag, or by the usual names.
 func (p *Proxy) accuracyOf(r mlflow.Run) (percent float64, key string, ok bool) {
-	return Accuracy(r, p.cfg.AccuracyMetrics)
+	return accuracy(r, p.wantedOf(r))
 }
 
 // wantedOf returns the keys that the user names as a run's accuracy; none for the usual names.
 func (p *Proxy) wantedOf(r mlflow.Run) []string {
-	return wantedAccuracy(r, p.cfg.AccuracyMetrics)
+	if key := r.Tags[tagAccuracyMetric]; key != "" {
+		return []string{key}
+	}
+	return p.cfg.AccuracyMetrics
 }
 
 // trainedElsewhere says of a run that it only evaluates a model of another run: what it emitted is not what the training

@@ -2,8 +2,7 @@ package proxy
 
 import (
 	"cmp"
-	"errors"
-	"io"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,32 +13,19 @@ import (
 	"time"
 )
 
-// Time-outs of the main listener are for idleness, never for a whole request: an artifact may take hours.
 const (
-	readHeaderTimeout = 30 * time.Second
-	// clientIdleTimeout is longer than clients keep an idle connection, so that it is they who close it: a connection
-	// that we close at the moment in which a client sends would be an error for it.
-	clientIdleTimeout = 5 * time.Minute
-	dialTimeout       = 10 * time.Second
+	dialTimeout = 10 * time.Second
 	// upstreamIdleTimeout is shorter than MLflow's servers keep an idle connection (uvicorn 5 s, gunicorn 2 s), so that
 	// no request is sent on one that the server is just closing.
 	upstreamIdleTimeout = 1500 * time.Millisecond
 	maxIdleUpstream     = 256
 )
 
-// newServer returns a server for the main listener.
-func newServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:                      h,
-		ReadHeaderTimeout:            readHeaderTimeout,
-		IdleTimeout:                  clientIdleTimeout,
-		DisableGeneralOptionsHandler: true, // "OPTIONS *" is the upstream's, too
-	}
-}
-
-// newTransport returns the transport to the upstream, for forwarding and for our own calls.
-func newTransport() *http.Transport {
+// newTransport returns the transport to the upstream, for forwarding and for our own calls. config says whom to trust, and
+// who we are; nil: as the system does, and nobody.
+func newTransport(config *tls.Config) *http.Transport {
 	return &http.Transport{
+		TLSClientConfig:       config,
 		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   dialTimeout,
 		IdleConnTimeout:       upstreamIdleTimeout,
@@ -73,7 +59,7 @@ func newForwarder(cfg forwardConfig) *forwarder {
 		f.prefix = "/" + path
 	}
 	if f.cfg.Transport == nil {
-		f.cfg.Transport = newTransport()
+		f.cfg.Transport = newTransport(nil)
 	}
 	f.proxy = &httputil.ReverseProxy{
 		Rewrite:        f.rewrite,
@@ -89,18 +75,12 @@ func newForwarder(cfg forwardConfig) *forwarder {
 // ServeHTTP forwards one request.
 func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodConnect {
+		w.Header().Set("Connection", "close") // what follows is meant for somebody else
 		refuse(w, http.StatusBadRequest, "BAD_REQUEST", "CONNECT is not for a tracking server")
 		return
 	}
 	// Without this, Go's server guesses a type for an answer that has none.
 	w.Header()["Content-Type"] = nil
-	// Without this, Go's server throws the rest of the body away as soon as the answer begins.
-	if duplex, ok := w.(interface{ EnableFullDuplex() error }); ok && r.ContentLength != 0 {
-		_ = duplex.EnableFullDuplex()
-	}
-	if r.ContentLength != 0 {
-		r.Body = clientsBody{r.Body}
-	}
 	f.proxy.ServeHTTP(w, r)
 }
 
@@ -120,6 +100,13 @@ func (f *forwarder) rewrite(pr *httputil.ProxyRequest) {
 	out.URL.RawQuery, out.URL.ForceQuery = in.URL.RawQuery, in.URL.ForceQuery
 	// Trailers come after the body, into the map of the request that was read; a copy of it would stay empty.
 	out.Trailer = in.Trailer
+
+	// ReverseProxy passes every upgrade on. One to HTTP/2 would be a tunnel whose requests nobody watches; as a server may,
+	// we overlook it.
+	if upgrade := out.Header.Get("Upgrade"); upgrade != "" && !strings.EqualFold(upgrade, "websocket") {
+		out.Header.Del("Upgrade")
+		out.Header.Del("Connection")
+	}
 
 	out.Host = f.cfg.UpstreamHost // empty: the upstream's own, which it accepts wherever it did without a proxy
 	if origin := in.Header.Get("Origin"); origin != "" && sameHost(origin, in.Host) {
@@ -181,29 +168,14 @@ func (f *forwarder) location(location, scheme, host string) string {
 	return scheme + "://" + host + path + query
 }
 
-// clientsBody is a request's body whose faults can be told from the upstream's.
-type clientsBody struct{ io.ReadCloser }
-
-type clientsFault struct{ error }
-
-// Read is io.Reader's.
-func (b clientsBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		err = clientsFault{err}
-	}
-	return n, err
-}
-
 // fail answers for an upstream that did not.
 func (f *forwarder) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil { // the client is gone: nobody reads an answer
-		w.WriteHeader(http.StatusBadGateway)
+	if fault := clientsFault(w); fault != nil {
+		badBody(w, fault)
 		return
 	}
-	var fault clientsFault
-	if errors.As(err, &fault) {
-		refuse(w, http.StatusBadRequest, "BAD_REQUEST", "mlflow-emissions-proxy: the request's body cannot be read: "+fault.Error())
+	if r.Context().Err() != nil { // the client is gone: nobody reads an answer
+		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
 	if f.cfg.OnUpstreamError != nil {

@@ -35,7 +35,7 @@ func forwardToURL(t *testing.T, upstream string, change func(*forwardConfig)) st
 		change(&cfg)
 	}
 	front := httptest.NewUnstartedServer(nil)
-	front.Config = newServer(newForwarder(cfg))
+	front.Config = newServer(newForwarder(cfg), usualLimits)
 	front.Start()
 	t.Cleanup(front.Close)
 	return front.URL

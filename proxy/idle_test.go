@@ -21,7 +21,7 @@ const emptyAnswer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 // is sent just then.
 func TestIdleConnectionsAreClosedBeforeTheServerDoes(t *testing.T) {
 	t.Parallel()
-	assert.Less(t, newTransport().IdleConnTimeout, 2*time.Second)
+	assert.Less(t, newTransport(nil).IdleConnTimeout, 2*time.Second)
 	closed := make(chan struct{}, 1)
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {

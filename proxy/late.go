@@ -51,7 +51,7 @@ func (p *Proxy) loggedLate(x *exchange, id string, l entries) {
 func (p *Proxy) matters(r *run, key string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return tier(key) != noTier || slices.Contains(ratios, key) || slices.Contains(r.wanted, key)
+	return mayBeAccuracy(key) || slices.Contains(ratios, key) || slices.Contains(r.wanted, key)
 }
 
 // complete writes what has changed of an ended run's figures by what came late.
@@ -68,7 +68,7 @@ func (p *Proxy) complete(r *run, caller mlflow.Caller) {
 	p.mu.Lock()
 	r.owed = true
 	p.mu.Unlock()
-	now, err := p.client.Run(ctx, caller, r.id)
+	now, err := p.readForFigures(ctx, caller, r.id)
 	if err != nil {
 		p.log.Warn("cannot read the run; what came late does not count yet", "run", r.id, "error", err)
 		return // what is logged to the run next tries again

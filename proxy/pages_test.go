@@ -34,3 +34,26 @@ func TestOnlyOurOwnPathIsAnswered(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, id, run.ID, "what is given asks the upstream")
 }
+
+// The comparison must show the accuracy that the ratio was made of, which may be an error rate's complement; and of runs
+// that have no figures what would have been taken.
+func TestAccuracyAsItWasTaken(t *testing.T) {
+	t.Parallel()
+	run := func(tags map[string]string) mlflow.Run {
+		return mlflow.Run{Tags: tags, Params: map[string]string{"objective": "multi:softmax"}, Metrics: map[string]mlflow.Metric{
+			"test_accuracy": {Key: "test_accuracy", Value: 0.9}, "mine": {Key: "mine", Value: 0.5}, "validation_1-merror": {Key: "validation_1-merror", Value: 0.25},
+		}}
+	}
+	for _, c := range []struct {
+		tags    map[string]string
+		named   []string
+		percent float64
+	}{
+		{nil, nil, 90}, {nil, []string{"mine"}, 50}, {map[string]string{tagAccuracyMetric: "mine"}, nil, 50},
+		{map[string]string{tagAccuracyKey: "validation_1-merror"}, nil, 75}, {map[string]string{tagAccuracyKey: "mine", tagAccuracyMetric: "test_accuracy"}, nil, 50},
+	} {
+		percent, _, ok := Accuracy(run(c.tags), c.named)
+		assert.True(t, ok)
+		assert.InDelta(t, c.percent, percent, 1e-9, c)
+	}
+}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -64,7 +65,22 @@ func TestMatch(t *testing.T) { // not parallel: it counts allocations
 	assert.Zero(t, testing.AllocsPerRun(100, func() { match("POST", "/prefix/ajax-api/2.0/preview/mlflow/runs/log-batch") }))
 }
 
+// slowMatch says what match should of the calls about runs, by a pattern that people can read.
+var slowMatch = regexp.MustCompile(`(?s)\A.*/(api|ajax-api)/2\.0(?:/preview)?/mlflow/runs/(create|update|delete|restore|log-metric|log-batch|set-tag|log-inputs)\z`)
+
 func FuzzMatch(f *testing.F) {
 	f.Add("/api/2.0/mlflow/runs/create")
-	f.Fuzz(func(_ *testing.T, path string) { match("POST", path) })
+	f.Fuzz(func(t *testing.T, path string) {
+		k, ui := match("POST", path)
+		if found := slowMatch.FindStringSubmatch(path); found != nil {
+			if k.String() != found[2] || ui != (found[1] == "ajax-api") {
+				t.Fatalf("%q is %s, ui %v", path, k, ui)
+			}
+		} else if k >= kindCreate && k <= kindLogInputs {
+			t.Fatalf("%q is %s", path, k)
+		}
+		if k, _ := match("GET", path); k != kindOther {
+			t.Fatalf("GET %q is %s", path, k)
+		}
+	})
 }

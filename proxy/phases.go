@@ -30,7 +30,7 @@ type phases struct {
 }
 
 // wordsOfInterest stand in the bodies of calls that must be understood; most others need not be.
-var wordsOfInterest = [][]byte{[]byte("emission"), []byte("example_count")}
+var wordsOfInterest = [][]byte{[]byte("emission"), []byte("example_count"), []byte(tagParent)}
 
 // logged looks at what a run has logged.
 func (p *Proxy) logged(x *exchange) {
@@ -144,6 +144,8 @@ func (p *Proxy) tagged(r *run, t mlflow.Tag, caller mlflow.Caller) {
 		if isTrue(t.Value) {
 			p.drop(r.id)
 		}
+	case tagParent:
+		p.nest(r, t.Value)
 	case tagPhase:
 		phase := meter.Phase(t.Value)
 		p.mu.Lock()

@@ -7,7 +7,10 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -28,13 +31,16 @@ import (
 type Config struct {
 	Upstream        *url.URL          // base URL of the MLflow server
 	UpstreamHost    string            // Host to send; empty: the upstream's own
+	UpstreamTLS     *tls.Config       // whom to trust as the MLflow server, and who we are; nil: as the system does, and nobody
 	Transport       http.RoundTripper // nil: one whose connections idle for less than MLflow's servers keep them
+	AllowedHosts    []string          // as MLflow's --allowed-hosts; empty: any but names of the world that lead to loopback
 	Meter           *meter.Meter
 	Supply          *carbon.Supply
 	Scope           meter.Scope
 	LocalClients    []netip.Prefix // whose runs are on this machine
 	LogInterval     time.Duration  // how often a running run's emissions_g is logged; 0: only at the end
 	AccuracyMetrics []string       // metric keys to take as accuracy, first match wins; empty: by the usual names
+	SDKNames        bool           // also write mlflow-emissions-sdk's names; see sdknames.go
 	InPod           bool           // in a Kubernetes pod the machine's energy is not the run's
 	Host            string         // name of this machine, for the tag emissions.host
 	Version         string         // for the tag emissions.version
@@ -69,6 +75,7 @@ type Proxy struct {
 	mu       sync.Mutex
 	runs     map[string]*run
 	finished *cache.Cache   // *run by id, of ended runs that wait for their accuracy
+	words    *cache.Cache   // what experiments say about accuracy, by caller and experiment
 	writers  sync.WaitGroup // goroutines that write figures off the clients' path
 	draining context.Context
 	drain    context.CancelFunc
@@ -76,13 +83,14 @@ type Proxy struct {
 
 // New makes a proxy. Its metrics are registered with reg.
 func New(cfg Config, reg prometheus.Registerer) (*Proxy, error) {
-	p := &Proxy{cfg: cfg, log: cfg.Logger, runs: map[string]*run{}, finished: cache.New(lateWindow, lateWindow/10)}
+	p := &Proxy{cfg: cfg, log: cfg.Logger, runs: map[string]*run{}, finished: cache.New(lateWindow, lateWindow/10),
+		words: cache.New(wordWindow, 10*wordWindow)}
 	if p.log == nil {
 		p.log = slog.Default()
 	}
 	p.cfg.Scope = cmp.Or(cfg.Scope, meter.ScopeProcess)
 	if p.cfg.Transport == nil {
-		p.cfg.Transport = newTransport()
+		p.cfg.Transport = newTransport(cfg.UpstreamTLS)
 	}
 	var err error
 	if p.metrics, err = newMetrics(reg, p); err != nil {
@@ -106,10 +114,23 @@ func New(cfg Config, reg prometheus.Registerer) (*Proxy, error) {
 
 // Server returns the server of the main listener.
 func (p *Proxy) Server() *http.Server {
-	s := newServer(p)
+	s := newServer(newHosts(newLoop(p), p.cfg.AllowedHosts, p.log), usualLimits)
 	s.ConnContext = connContext
 	s.ErrorLog = slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)
 	return s
+}
+
+// Serve serves a server of Server's until it is shut down; over TLS where it has a TLSConfig.
+func (p *Proxy) Serve(s *http.Server, l net.Listener) error {
+	l = living{l, usualLimits.stall}
+	serve := s.Serve
+	if s.TLSConfig != nil {
+		serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+	}
+	if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
 }
 
 // exchange is one watched request and its answer.
@@ -125,6 +146,8 @@ type exchange struct {
 	steps   chan struct{} // closed once the latest step of metering is over; nil before the first
 	waited  time.Duration // for steps of metering
 
+	ended time.Time // when the run did, by the client's word; zero where that says nothing
+
 	ending *run // the run that a recognised final update is about to end; only steps look at it
 }
 
@@ -139,11 +162,17 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	kind, ui := match(r.Method, r.URL.Path)
 	p.metrics.requests[kind].Inc()
 	if kind == kindOther {
+		defer p.forgetWords(r.URL.Path)
 		p.forward.ServeHTTP(w, r)
 		return
 	}
 	x := &exchange{kind: kind, ui: ui, conn: connectionOf(r), caller: mlflow.CallerOf(r)}
-	if body, ok, err := readWatched(r); err == nil && ok {
+	body, ok, err := readWatched(r)
+	switch {
+	case isTimeout(err): // the client is there, but will not end what it began
+		badBody(w, err)
+		return
+	case err == nil && ok:
 		x.body = body
 	}
 	ctx := context.WithValue(r.Context(), exchangeKey{}, x)

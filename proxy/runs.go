@@ -28,6 +28,8 @@ type run struct {
 	// The rest is guarded by Proxy.mu, the session by itself.
 	session    *meter.Session // nil where the run cannot be measured
 	unmeasured string         // why not
+	created    time.Time      // when it was, if that was seen
+	recorded   bool           // it was over before that; see recorded.go
 	partial    string         // why not all of it was measured
 	base       totals         // of earlier sessions of the same run
 	caller     mlflow.Caller  // the latest request's credentials, for figures that are written in between
@@ -81,6 +83,7 @@ func (p *Proxy) before(x *exchange, r *http.Request) {
 			r.Header.Set(meteredHeader, p.cfg.Host)
 			p.lookUp(x)
 		default:
+			x.ended = endTime(m)
 			p.step(x, func() { p.end(x, runID(m)) })
 		}
 	case kindLogMetric, kindLogBatch:
@@ -223,7 +226,12 @@ func (p *Proxy) created(x *exchange, body []byte) {
 	for _, t := range answer.Run.Data.Tags {
 		tags[t.Key] = t.Value
 	}
-	p.begin(x, answer.Run.Info.id(), tags, totals{})
+	now := time.Now()
+	if r := p.begin(x, answer.Run.Info.id(), tags, totals{}); r != nil {
+		p.mu.Lock()
+		r.created = now
+		p.mu.Unlock()
+	}
 }
 
 // begin starts a run's session, or notes why it cannot be measured.
@@ -260,6 +268,7 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 	}
 	if r.session == nil {
 		p.log.Warn("run cannot be measured", "run", id, "reason", r.unmeasured)
+		p.lacks(r)
 	} else {
 		p.log.Info("run began", "run", id, "scope", r.session.Scope())
 	}
@@ -376,6 +385,7 @@ func (p *Proxy) end(x *exchange, id string) {
 	x.ending = r
 	p.mu.Lock()
 	r.ending++
+	r.noticeEnd(x.ended)
 	if r.cancelLive != nil {
 		r.cancelLive()
 	}
@@ -423,6 +433,9 @@ func (p *Proxy) settle(x *exchange, status string) {
 	r.ending--
 	last, open := r.ending == 0, p.runs[r.id] == r
 	final := isFinal(status)
+	if final {
+		r.caller = x.caller
+	}
 	if last && !final {
 		r.done, r.pending = false, nil
 	}
@@ -444,7 +457,7 @@ func (p *Proxy) close(r *run, status string) {
 		delete(p.runs, r.id)
 		r.over.Store(true)
 	}
-	batch, caller, done, unread := r.pending, r.caller, r.done, r.unread
+	batch, caller, done, unread, measured := r.pending, r.caller, r.done, r.unread, r.whyNot() == ""
 	p.mu.Unlock()
 	if !open {
 		return
@@ -470,6 +483,8 @@ func (p *Proxy) close(r *run, status string) {
 	}
 	if r.session != nil {
 		p.infers(r, false)
+	}
+	if measured { // what comes late completes its figures
 		p.finished.SetDefault(r.id, r)
 		if unread {
 			p.background(func() { p.complete(r, caller) })

@@ -21,8 +21,10 @@ func (p *Proxy) writeFigures(ctx context.Context, r *run, caller mlflow.Caller) 
 	p.count(err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r.caller, r.done, r.pending = caller, true, nil
-	if err != nil {
+	r.done, r.pending = true, nil
+	if err == nil {
+		r.caller = caller // else it is not known whether who asks may do so at all
+	} else {
 		p.log.Warn("figures could not be written yet", "run", r.id, "error", err)
 		if !refused(err) {
 			r.pending = batch
@@ -33,8 +35,11 @@ func (p *Proxy) writeFigures(ctx context.Context, r *run, caller mlflow.Caller) 
 // batch works the run's figures out and encodes them once: retries send the same bytes, which MLflow then drops as
 // duplicates.
 func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte, error) {
-	if r.session == nil {
-		return mlflow.Batch(r.id, nil, append([]mlflow.Tag{{Key: tagStatus, Value: r.unmeasured}}, p.origin()...))
+	p.mu.Lock()
+	why := r.whyNot()
+	p.mu.Unlock()
+	if why != "" {
+		return mlflow.Batch(r.id, nil, append([]mlflow.Tag{{Key: tagStatus, Value: why}}, p.origin()...))
 	}
 	at := time.Now()
 	p.mu.Lock()
@@ -48,7 +53,7 @@ func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte
 	deadline, _ := ctx.Deadline()
 	reading, cancel := context.WithDeadline(ctx, at.Add(deadline.Sub(at)/2))
 	defer cancel()
-	run, err := p.client.Run(reading, caller, r.id)
+	run, err := p.readForFigures(reading, caller, r.id)
 	now := &run
 	if err != nil {
 		p.log.Warn("cannot read the run; its ratios are left out", "run", r.id, "error", err)
@@ -109,11 +114,11 @@ func (p *Proxy) retry(r *run, caller mlflow.Caller, batch []byte) {
 // isClients says whether the client logs a metric of this name itself.
 func (r *run) isClients(key string) bool { return r.clients[key] }
 
-// clientsOwn lists those names.
-func (r *run) clientsOwn() string {
+// clientsOwn lists those names, as far as we would write them.
+func (p *Proxy) clientsOwn(r *run) string {
 	var own []string
 	for _, key := range ratios {
-		if r.clients[key] {
+		if r.clients[key] && p.isWritten(key) {
 			own = append(own, key)
 		}
 	}

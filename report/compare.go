@@ -41,7 +41,7 @@ func (c Comparison) Chosen() []Run {
 type Source struct {
 	Client *mlflow.Client
 	Caller mlflow.Caller
-	// Accuracy picks the accuracy of a run that the proxy wrote none into, as it would have.
+	// Accuracy returns a run's accuracy as the proxy took it, or would.
 	Accuracy func(mlflow.Run) (percent float64, key string, ok bool)
 	// RunURL makes the address of a run's page in MLflow.
 	RunURL func(experiment, run string) string
@@ -103,10 +103,8 @@ func (c *Comparison) fill(s Source, found []mlflow.Run, q Query) {
 	for _, f := range found {
 		r := runOf(f)
 		r.Experiment, r.Size, r.URL = names[r.ExperimentID], sizeOf(f, c.Size), s.RunURL(r.ExperimentID, r.ID)
-		if r.AccuracyKey == "" && s.Accuracy != nil {
-			if v, key, ok := s.Accuracy(f); ok {
-				r.Accuracy, r.AccuracyKey = Value(v), key
-			}
+		if v, key, ok := s.Accuracy(f); ok {
+			r.Accuracy, r.AccuracyKey = Value(v), key
 		}
 		c.Runs = append(c.Runs, r)
 	}

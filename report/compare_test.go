@@ -180,18 +180,6 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// An accuracy that the proxy did not write is found as the proxy would, so that runs without figures can be compared.
-func TestAccuracyOfUnmeasuredRuns(t *testing.T) {
-	t.Parallel()
-	s := newServer(t, wireRun("a", map[string]float64{"val_accuracy": 0.7}, nil), measuredRun("b", 1, 0.9))
-	source := s.source(t)
-	source.Accuracy = func(r mlflow.Run) (float64, string, bool) { return 70, "val_accuracy", true }
-	c, err := Load(t.Context(), source, Query{Experiments: []string{"1"}})
-	require.NoError(t, err)
-	assert.Equal(t, Value(70), c.Runs[0].Accuracy)
-	assert.Equal(t, Value(90), c.Runs[1].Accuracy, "what the proxy took")
-}
-
 func TestTheDurationOfARunningRun(t *testing.T) {
 	t.Parallel()
 	r := runOf(mlflow.Run{Status: "RUNNING", Start: time.Unix(1, 0), Metrics: map[string]mlflow.Metric{metricEmissions: {Value: 1, Step: 90}}, Tags: map[string]string{tagVersion: "0.1.0"}})

@@ -73,13 +73,19 @@ func (s *server) client(t testing.TB) *mlflow.Client {
 }
 
 func (s *server) source(t testing.TB) Source {
-	return Source{Client: s.client(t), RunURL: RunURLs("http://mlflow.example/", "")}
+	return Source{Client: s.client(t), Accuracy: testAccuracy, RunURL: RunURLs("http://mlflow.example/", "")}
+}
+
+// testAccuracy stands in for the proxy's own choice.
+func testAccuracy(r mlflow.Run) (percent float64, key string, ok bool) {
+	m, ok := r.Metrics["test_accuracy"]
+	return 100 * m.Value, "test_accuracy", ok
 }
 
 // get asks a page over the server.
 func (s *server) get(t testing.TB, cfg Config, target string, header ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	cfg.Client = s.client(t)
+	cfg.Client, cfg.Accuracy = s.client(t), testAccuracy
 	r := httptest.NewRequest(http.MethodGet, target, nil)
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
@@ -109,7 +115,7 @@ func wireRun(id string, metrics map[string]float64, tags map[string]string, para
 
 // measuredRun is a run with all figures.
 func measuredRun(id string, grams, accuracy float64, tags ...string) map[string]any {
-	all := map[string]string{tagStatus: "measured", tagVersion: "0.1.0", tagHost: "here", tagAccuracyKey: "test_accuracy", tagLocation: "BEL", "emissions.method.cpu": "rapl", "emissions.method.ram": "model:resident", tagIntensity: "150", tagPUE: "1"}
+	all := map[string]string{tagStatus: "measured", tagVersion: "0.1.0", tagHost: "here", tagLocation: "BEL", "emissions.method.cpu": "rapl", "emissions.method.ram": "model:resident", tagIntensity: "150", tagPUE: "1"}
 	for i := 0; i+1 < len(tags); i += 2 {
 		all[tags[i]] = tags[i+1]
 	}

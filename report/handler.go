@@ -22,7 +22,7 @@ type Config struct {
 	Client *mlflow.Client
 	// Prefix is MLflow's --static-prefix, below which its API and its pages lie.
 	Prefix string
-	// Accuracy picks the accuracy of a run that the proxy wrote none into, as it would have.
+	// Accuracy returns a run's accuracy as the proxy took it, or would.
 	Accuracy func(mlflow.Run) (percent float64, key string, ok bool)
 	Logger   *slog.Logger // nil: slog.Default
 }

@@ -39,7 +39,6 @@ const (
 	tagLocation        = "emissions.location"
 	tagPUE             = "emissions.pue"
 	tagHost            = "emissions.host"
-	tagAccuracyKey     = "emissions.accuracy_key"
 	tagClientMetrics   = "emissions.client_metrics"
 	tagSkip            = "emissions.skip"
 	tagVersion         = "emissions.version"
@@ -136,7 +135,7 @@ func runOf(r mlflow.Run) Run {
 	run := Run{
 		ID: r.ID, Name: r.Name, ExperimentID: r.ExperimentID, User: r.User, Status: r.Status,
 		Start: present(r.Start), End: present(r.End), Parent: r.Tags[tagParent],
-		AccuracyKey: r.Tags[tagAccuracyKey], Accuracy: unknown, Size: unknown,
+		Accuracy: unknown, Size: unknown,
 		Emissions: metric(metricEmissions), Low: metric(metricLow), High: metric(metricHigh),
 		Training: metric(metricTraining), Inference: metric(metricInference), InferenceLow: metric(metricInferLow), InferenceHigh: metric(metricInferHigh),
 		Energy: metric(metricEnergy), CPU: metric(metricCPU), GPU: metric(metricGPU), RAM: metric(metricRAM),
@@ -149,9 +148,6 @@ func runOf(r mlflow.Run) Run {
 		if component, ok := strings.CutPrefix(tag, tagMethod); ok {
 			run.Methods[component] = value
 		}
-	}
-	if run.AccuracyKey != "" {
-		run.Accuracy = percent(metric(run.AccuracyKey))
 	}
 	if m, ok := r.Metrics[metricEmissions]; ok && !run.Duration.Known() && r.Tags[tagVersion] != "" {
 		run.Duration = Value(m.Step) // of a running run: the step of its curve is the time metered
@@ -175,17 +171,6 @@ func metering(r mlflow.Run) (m Metering, why string) {
 		return Partial, "the metering did not see its end"
 	}
 	return Unseen, "it did not go through this proxy, or was not metered yet"
-}
-
-// percent reads an accuracy as the proxy does: up to 1 it is a fraction, up to 100 a percentage.
-func percent(a Value) Value {
-	switch {
-	case a > 0 && a <= 1:
-		return 100 * a
-	case a > 1 && a <= 100:
-		return a
-	}
-	return unknown
 }
 
 func present(t time.Time) *time.Time {
