@@ -59,6 +59,9 @@ type Query struct {
 	RunningOnly bool
 }
 
+// callsAtOnce is how many calls one comparison makes of MLflow at a time, however many experiments are asked for.
+const callsAtOnce = 4
+
 // Load reads what a query asks for. It is an *mlflow.APIError if the server refuses.
 func Load(ctx context.Context, s Source, q Query) (Comparison, error) {
 	c := Comparison{chosen: map[string]bool{}}
@@ -71,6 +74,7 @@ func Load(ctx context.Context, s Source, q Query) (Comparison, error) {
 	}
 	var found []mlflow.Run
 	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(callsAtOnce)
 	group.Go(func() (err error) {
 		found, c.Next, err = s.Client.SearchRuns(ctx, s.Caller, mlflow.RunQuery{
 			ExperimentIDs: q.Experiments, Filter: filter, Limit: q.Limit, PageToken: q.PageToken,

@@ -142,6 +142,7 @@ func TestMetering(t *testing.T) {
 		"skipped":         {mlflow.Run{Status: "RUNNING", Tags: map[string]string{tagSkip: "true"}}, Skipped, "its tag emissions.skip says so"},
 		"unseen":          {mlflow.Run{Status: "FINISHED"}, Unseen, "it did not go through this proxy, or was not metered yet"},
 		"without an end":  {mlflow.Run{Status: "FAILED", Tags: map[string]string{tagVersion: "0.1.0"}}, Partial, "the metering did not see its end"},
+		"partly its own":  {mlflow.Run{Tags: map[string]string{tagStatus: "measured", tagClientMetrics: "emissions_g"}}, Measured, "the client's own: emissions_g"},
 		"somebody else's": {mlflow.Run{Tags: map[string]string{tagStatus: "great"}}, Unseen, "it did not go through this proxy, or was not metered yet"},
 	} {
 		r := runOf(c.run)

@@ -112,10 +112,16 @@ type option struct {
 	Chosen      bool
 }
 
+// mostSizes is how many params and metrics are offered for the bubbles; the address may name any other.
+const mostSizes = 300
+
 // Sizes are what bubbles may show.
 func (p pageData) Sizes() []option {
 	options := []option{{sizeNone, "nothing: all alike", p.Comparison.Size == sizeNone}}
-	for _, s := range p.Comparison.Sizes {
+	for i, s := range p.Comparison.Sizes {
+		if i >= mostSizes && s != p.Comparison.Size {
+			continue
+		}
 		kind, key, _ := strings.Cut(s, ":")
 		options = append(options, option{s, oneLine(key) + " (" + kind + ")", s == p.Comparison.Size})
 	}
@@ -131,7 +137,7 @@ func (p pageData) SizeName() string {
 	return oneLine(key)
 }
 
-// Columns are all columns, and whether they are shown.
+// ColumnChoice is all columns, and whether they are shown.
 func (p pageData) ColumnChoice() []option {
 	var options []option
 	visible := p.columns()

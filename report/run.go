@@ -77,45 +77,44 @@ const (
 
 // Run is what is known of a run's emissions. It is what the JSON shows.
 type Run struct {
-	ID             string            `json:"run_id"`
-	Name           string            `json:"run_name"`
-	ExperimentID   string            `json:"experiment_id"`
-	Experiment     string            `json:"experiment_name"`
-	User           string            `json:"user"`
-	Status         string            `json:"status"`     // MLflow's: RUNNING, FINISHED, ...
-	Start          *time.Time        `json:"start_time"` // null if there is none
-	End            *time.Time        `json:"end_time"`
-	Parent         string            `json:"parent_run_id,omitempty"`
-	Inside         bool              `json:"inside_parent"` // its figures are in those of its parent, which is compared, too
-	Metering       Metering          `json:"metering"`
-	Why            string            `json:"why,omitempty"`
-	Accuracy       Value             `json:"accuracy_percent"`
-	AccuracyKey    string            `json:"accuracy_key,omitempty"`
-	Size           Value             `json:"size"` // of its bubble: the number of its parameters
-	Emissions      Value             `json:"emissions_g"`
-	Low            Value             `json:"low_g"`
-	High           Value             `json:"high_g"`
-	Training       Value             `json:"training_g"`
-	Inference      Value             `json:"inference_g"`
-	InferenceLow   Value             `json:"inference_low_g"`
-	InferenceHigh  Value             `json:"inference_high_g"`
-	Energy         Value             `json:"energy_kwh"`
-	CPU            Value             `json:"cpu_energy_kwh"`
-	GPU            Value             `json:"gpu_energy_kwh"`
-	RAM            Value             `json:"ram_energy_kwh"`
-	Duration       Value             `json:"duration_s"`
-	PerEmission    Value             `json:"accuracy_per_emission"`
-	Per10          Value             `json:"emission_per_10_inferences"`
-	Methods        map[string]string `json:"methods"` // by component: cpu, gpu, ram, wall
-	Scope          string            `json:"scope,omitempty"`
-	Location       string            `json:"location,omitempty"`
-	Intensity      Value             `json:"intensity_g_per_kwh"`
-	IntensityFrom  string            `json:"intensity_source,omitempty"`
-	PUE            Value             `json:"pue"`
-	Host           string            `json:"host,omitempty"`
-	Pareto         bool              `json:"pareto"` // no other that is compared is as accurate for less
-	URL            string            `json:"url"`    // of its page in MLflow
-	clientsMetrics string
+	ID            string            `json:"run_id"`
+	Name          string            `json:"run_name"`
+	ExperimentID  string            `json:"experiment_id"`
+	Experiment    string            `json:"experiment_name"`
+	User          string            `json:"user"`
+	Status        string            `json:"status"`     // MLflow's: RUNNING, FINISHED, ...
+	Start         *time.Time        `json:"start_time"` // null if there is none
+	End           *time.Time        `json:"end_time"`
+	Parent        string            `json:"parent_run_id,omitempty"`
+	Inside        bool              `json:"inside_parent"` // its figures are in those of its parent, which is compared, too
+	Metering      Metering          `json:"metering"`
+	Why           string            `json:"why,omitempty"`
+	Accuracy      Value             `json:"accuracy_percent"`
+	AccuracyKey   string            `json:"accuracy_key,omitempty"`
+	Size          Value             `json:"size"` // of its bubble: the number of its parameters
+	Emissions     Value             `json:"emissions_g"`
+	Low           Value             `json:"low_g"`
+	High          Value             `json:"high_g"`
+	Training      Value             `json:"training_g"`
+	Inference     Value             `json:"inference_g"`
+	InferenceLow  Value             `json:"inference_low_g"`
+	InferenceHigh Value             `json:"inference_high_g"`
+	Energy        Value             `json:"energy_kwh"`
+	CPU           Value             `json:"cpu_energy_kwh"`
+	GPU           Value             `json:"gpu_energy_kwh"`
+	RAM           Value             `json:"ram_energy_kwh"`
+	Duration      Value             `json:"duration_s"`
+	PerEmission   Value             `json:"accuracy_per_emission"`
+	Per10         Value             `json:"emission_per_10_inferences"`
+	Methods       map[string]string `json:"methods"` // by component: cpu, gpu, ram, wall
+	Scope         string            `json:"scope,omitempty"`
+	Location      string            `json:"location,omitempty"`
+	Intensity     Value             `json:"intensity_g_per_kwh"`
+	IntensityFrom string            `json:"intensity_source,omitempty"`
+	PUE           Value             `json:"pue"`
+	Host          string            `json:"host,omitempty"`
+	Pareto        bool              `json:"pareto"` // no other that is compared is as accurate for less
+	URL           string            `json:"url"`    // of its page in MLflow
 }
 
 // runOf reads a run's figures.
@@ -142,7 +141,7 @@ func runOf(r mlflow.Run) Run {
 		Duration: metric(metricDuration), PerEmission: metric(metricAccuracy), Per10: metric(metricInferences),
 		Methods: map[string]string{}, Scope: r.Tags[tagScope], Location: r.Tags[tagLocation],
 		Intensity: number(tagIntensity), IntensityFrom: r.Tags[tagIntensitySource], PUE: number(tagPUE),
-		Host: r.Tags[tagHost], clientsMetrics: r.Tags[tagClientMetrics],
+		Host: r.Tags[tagHost],
 	}
 	for tag, value := range r.Tags {
 		if component, ok := strings.CutPrefix(tag, tagMethod); ok {
@@ -153,6 +152,9 @@ func runOf(r mlflow.Run) Run {
 		run.Duration = Value(m.Step) // of a running run: the step of its curve is the time metered
 	}
 	run.Metering, run.Why = metering(r)
+	if own := r.Tags[tagClientMetrics]; own != "" {
+		run.Why = strings.TrimPrefix(run.Why+"; the client's own: "+own, "; ")
+	}
 	return run
 }
 

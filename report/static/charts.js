@@ -200,7 +200,7 @@ const Charts = (() => {
     const shown = runs.filter(r => (curves[r.id] || []).length), figure = document.getElementById("figure-live");
     figure.hidden = !runs.length;
     if (!runs.length) return;
-    if (!shown.length) return nothing("chart-live", runs.length === 1 ? "1 run goes on; its first value comes soon." : runs.length + " runs go on; their first values come soon.");
+    if (!shown.length) return nothing("chart-live", (runs.length === 1 ? "1 run goes on" : runs.length + " runs go on") + "; nothing is logged of it yet.");
     draw("chart-live", {
       grid: { left: 12, right: 110, top: 16, bottom: 8, containLabel: true },
       xAxis: axis({ type: "time", splitLine: { show: false } }),
