@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -35,6 +36,7 @@ import (
 	"mlflow-emissions-proxy/mlflow"
 	"mlflow-emissions-proxy/proxy"
 	"mlflow-emissions-proxy/recompute"
+	"mlflow-emissions-proxy/report"
 )
 
 // version is what emissions.version says of the runs that we metered.
@@ -49,6 +51,7 @@ const (
 type cli struct {
 	Serve       serveCmd         `cmd:"" default:"withargs" help:"Forward to an MLflow tracking server and meter its runs (the default command)."`
 	Demo        demoCmd          `cmd:"" help:"Set up a private MLflow, train a few small models through the proxy and show what they emitted."`
+	Report      reportCmd        `cmd:"" help:"Compare the runs of experiments by what they emitted: as a table, CSV, JSON, one HTML file or a plot."`
 	Doctor      doctorCmd        `cmd:"" help:"Show what can be measured on this machine, by which method and how exactly; and what cannot, and why."`
 	Locations   locationsCmd     `cmd:"" help:"List the places whose carbon intensity is known, or show one with its country's mix."`
 	Recompute   recomputeCmd     `cmd:"" help:"Work out what finished runs would have emitted elsewhere or at another time, from the energy that they keep."`
@@ -161,6 +164,21 @@ type meterFlags struct {
 	StateDir       string      `group:"Metering" placeholder:"DIR" help:"Where running sessions are kept against a crash. By default a folder under the user's cache."`
 }
 
+// pageFlags are for the page under /emissions/.
+type pageFlags struct {
+	StaticPrefix urlPath `group:"Forwarding" placeholder:"PATH" help:"MLflow's own --static-prefix, where it has one that is not in --upstream: the page under /emissions/ reads MLflow there."`
+}
+
+// pages makes what answers under /emissions/.
+func (f pageFlags) pages(accuracyMetrics []string, log *slog.Logger) func(*mlflow.Client) http.Handler {
+	return func(c *mlflow.Client) http.Handler {
+		return report.Handler(report.Config{
+			Client: c, Prefix: string(f.StaticPrefix), Logger: log,
+			Accuracy: func(r mlflow.Run) (float64, string, bool) { return proxy.Accuracy(r, accuracyMetrics) },
+		})
+	}
+}
+
 // nameFlags say under which further names figures are written.
 type nameFlags struct {
 	SDKNames bool `name:"sdk-names" group:"Metering" help:"Also write the names of mlflow-emissions-sdk, in grams as it does: emissions and emissions_per_10_predictions."`
@@ -271,6 +289,7 @@ type proxyFlags struct {
 	nameFlags
 	sensorFlags
 	servingFlags
+	pageFlags
 	logFlags
 }
 
@@ -313,8 +332,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintln(stderr, "mlflow-emissions-proxy:", strings.ReplaceAll(err.Error(), "\n", "; "))
 	var usage usageError
-	if errors.As(err, &usage) {
+	var budget budgetError
+	switch {
+	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &budget):
+		return budget.code
 	}
 	return exitError
 }
@@ -511,6 +534,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 		Meter: m, Supply: supply, Embodied: embodied, Scope: f.Scope, LocalClients: local, InPod: meter.InPod(),
 		LogInterval: time.Duration(f.LogInterval), AccuracyMetrics: f.AccuracyMetric, SDKNames: f.SDKNames,
 		Host: host, Version: version, Logger: log,
+		Pages: f.pages(f.AccuracyMetric, log),
 	}, reg)
 	if err != nil {
 		return err
@@ -715,11 +739,11 @@ func (c *demoCmd) Run(s streams) error {
 		if err := mlflow.Demo(ctx, env, trackingURI, s.out); err != nil {
 			return unlessStopped(ctx, err)
 		}
-		page, err := mlflow.PrintDemo(ctx, serverURI, trackingURI, s.out)
+		page, comparison, err := mlflow.PrintDemo(ctx, serverURI, trackingURI, s.out)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(s.out, "\nOpen %s\n", page)
+		fmt.Fprintf(s.out, "\nCompare them at %s\nOpen %s\n", comparison, page)
 		if c.Exit {
 			fmt.Fprintln(s.out, "which demo serves when it is started without --exit.")
 			return nil
@@ -985,6 +1009,7 @@ func (c *healthcheckCmd) Run(streams) error {
 type (
 	address  string
 	baseURL  url.URL
+	urlPath  string
 	number   float64
 	network  netip.Prefix
 	interval time.Duration
@@ -1009,6 +1034,14 @@ func (u *baseURL) UnmarshalText(text []byte) error {
 		return fmt.Errorf("%q is not a base URL: http or https, a host, and a path prefix if the server has one, for example http://127.0.0.1:5000", text)
 	}
 	*u = baseURL(*parsed)
+	return nil
+}
+
+func (p *urlPath) UnmarshalText(text []byte) error {
+	if len(text) > 0 && (text[0] != '/' || text[len(text)-1] == '/' || bytes.ContainsAny(text, "?# ")) {
+		return fmt.Errorf("%q is not a path with a slash before it and none behind it, for example /mlflow", text)
+	}
+	*p = urlPath(text)
 	return nil
 }
 

@@ -161,25 +161,30 @@ func TestRenameInABrowser(t *testing.T) {
 	assert.Equal(t, 1.0, p.metric("emissions_running_sessions"))
 }
 
-// The README's picture is of a run of the demo: wide enough for MLflow's assistant to leave room for two columns, with the
-// metrics that are ours, since the page shows fourteen at once.
+// The README's pictures are of the demo's runs: their comparison, and one of them in MLflow's own pages, wide
+// enough for MLflow's assistant to leave room for two columns, with the metrics that are ours, since the page shows fourteen at once.
 func TestScreenshots(t *testing.T) {
 	dir := os.Getenv("E2E_SCREENSHOTS")
 	if dir == "" {
-		t.Skip("E2E_SCREENSHOTS=DIR takes the README's picture")
+		t.Skip("E2E_SCREENSHOTS=DIR takes the README's pictures")
 	}
 	_, _, program := setup(t)
+	since := time.Now().UnixMilli() // the demo's experiment has all runs of earlier demos, too
 	demo := exec.CommandContext(t.Context(), program, "demo", "--listen", "127.0.0.1:0", "--admin-listen", "", "--state-dir", t.TempDir(), "--location", "BE")
 	demo.Cancel = func() error { return demo.Process.Signal(os.Interrupt) }
 	out, err := demo.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, demo.Start())
 	t.Cleanup(func() { _ = demo.Wait() })
-	page := ""
+	var page, comparison string
 	for lines := bufio.NewScanner(out); page == "" && lines.Scan(); {
+		if _, at, ok := strings.Cut(lines.Text(), "Compare them at "); ok {
+			comparison = at
+		}
 		page = strings.TrimPrefix(regexp.MustCompile(`^Open \S+`).FindString(lines.Text()), "Open ")
 	}
 	require.NotEmpty(t, page)
+	require.NotEmpty(t, comparison)
 	ctx, _ := chromium(t)
 	var run string
 	var png []byte
@@ -188,4 +193,14 @@ func TestScreenshots(t *testing.T) {
 	require.NoError(t, chromedp.Run(ctx, chromedp.Navigate(run), shows("emission_per_10_inferences"), shows("emissions.version"),
 		chromedp.SendKeys(`input[placeholder="Search metrics"]`, "emission", chromedp.ByQuery), chromedp.Poll(`!document.body.innerText.includes("recall_score")`, nil), chromedp.CaptureScreenshot(&png)))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "run.png"), png, 0o644))
+	for name, of := range map[string]struct {
+		width int64
+		dark  bool
+	}{"page.png": {1440, false}, "page-dark.png": {1440, true}, "page-phone.png": {390, false}} {
+		b := open(t, ctx, of.width, of.dark)
+		b.do(chromedp.Navigate(comparison + "&sort=-accuracy&filter=" + url.QueryEscape(fmt.Sprintf("attributes.start_time > %d", since))))
+		b.until(ready)
+		b.do(chromedp.FullScreenshot(&png, 100))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), png, 0o644))
+	}
 }

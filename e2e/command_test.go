@@ -56,6 +56,7 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"--unit", "galaxy"}, []string{"--unit", "galaxy", "cgroup"}},
 		{[]string{"--wall-slope", "0"}, []string{"--wall-slope", "0", "1.12"}},
 		{[]string{"--wall-offset-w", "-1"}, []string{"--wall-offset-w", "-1", "at least 0"}},
+		{[]string{"--static-prefix", "mlflow/"}, []string{"--static-prefix", "mlflow/", "/mlflow"}},
 		{[]string{"--scope", "planet"}, []string{"--scope", "planet", "machine"}},
 		{[]string{"--local-clients", "here"}, []string{"--local-clients", "here", "10.0.0.0/8"}},
 		{[]string{"--serving", "127.0.0.1:5883"}, []string{"--serving", "127.0.0.1:5883", "http"}},
@@ -180,7 +181,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 	code, out, _ := command(t, nil, "serve", "--help")
 	assert.Zero(t, code)
 	for _, flag := range []string{"listen", "upstream", "admin-listen", "location", "carbon-intensity", "pue", "scope", "unit", "psys", "wall-slope", "wall-offset-w", "local-clients", "sample-interval",
-		"log-interval", "accuracy-metric", "state-dir", "sysfs", "procfs", "log-level", "log-format",
+		"log-interval", "accuracy-metric", "state-dir", "static-prefix", "sysfs", "procfs", "log-level", "log-format",
 		"tls-cert", "tls-key", "upstream-ca", "upstream-cert", "upstream-key", "allowed-hosts"} {
 		assert.Contains(t, out, "--"+flag)
 		assert.Contains(t, out, "EMISSIONS_"+strings.ToUpper(strings.ReplaceAll(flag, "-", "_")))

@@ -1,9 +1,14 @@
 package mlflow
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"strconv"
 )
 
 // CallerFromEnvironment returns a caller with the credentials that MLflow's own client would take: a name and password
@@ -41,4 +46,25 @@ func (c Caller) WithWorkspace(name string) Caller {
 func (c Caller) WithPrefix(prefix string) Caller {
 	c.prefix = prefix
 	return c
+}
+
+// TransportFromEnvironment returns how to reach a tracking server as MLflow's own client does: by the machine's proxies,
+// and trusting what MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH say.
+func TransportFromEnvironment(getenv func(string) string) (http.RoundTripper, error) {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	if insecure, _ := strconv.ParseBool(getenv("MLFLOW_TRACKING_INSECURE_TLS")); insecure {
+		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	}
+	if path := getenv("MLFLOW_TRACKING_SERVER_CERT_PATH"); path != "" {
+		pem, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("MLFLOW_TRACKING_SERVER_CERT_PATH: %w", err)
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("MLFLOW_TRACKING_SERVER_CERT_PATH: %s has no certificate in it", path)
+		}
+		t.TLSClientConfig = &tls.Config{RootCAs: pool}
+	}
+	return t, nil
 }

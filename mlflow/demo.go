@@ -39,7 +39,7 @@ func Demo(ctx context.Context, env Environment, trackingURI *url.URL, out io.Wri
 
 // PrintDemo prints the figures of the demo's latest runs, as the server at serverURI has them, and returns the
 // page to open, under pages.
-func PrintDemo(ctx context.Context, serverURI, pages *url.URL, out io.Writer) (page string, err error) {
+func PrintDemo(ctx context.Context, serverURI, pages *url.URL, out io.Writer) (page, comparison string, err error) {
 	c := NewClient(serverURI, "", http.DefaultTransport)
 	var experiment struct {
 		Experiment struct {
@@ -47,18 +47,18 @@ func PrintDemo(ctx context.Context, serverURI, pages *url.URL, out io.Writer) (p
 		} `json:"experiment"`
 	}
 	if err := c.call(ctx, Caller{}, http.MethodGet, "experiments/get-by-name?experiment_name="+demoExperiment, nil, &experiment); err != nil {
-		return "", fmt.Errorf("find the demo's experiment: %w", err)
+		return "", "", fmt.Errorf("find the demo's experiment: %w", err)
 	}
 	id := experiment.Experiment.ID
 	body, err := json.Marshal(map[string]any{"experiment_ids": []string{id}, "max_results": demoRuns, "order_by": []string{"attributes.start_time DESC"}})
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	var found struct {
 		Runs []wireRun `json:"runs"`
 	}
 	if err := c.call(ctx, Caller{}, http.MethodPost, "runs/search", body, &found); err != nil {
-		return "", fmt.Errorf("read the demo's runs: %w", err)
+		return "", "", fmt.Errorf("read the demo's runs: %w", err)
 	}
 	slices.Reverse(found.Runs)
 	// Two lines of names, so that a terminal of 80 columns holds the table.
@@ -86,7 +86,7 @@ func PrintDemo(ctx context.Context, serverURI, pages *url.URL, out io.Writer) (p
 		"emission_per_10_inferences: grams emitted for ten predictions.\n")
 	fmt.Fprintf(out, "Energy of the CPU by %s, of memory by %s; %s gCO2e/kWh:\n%s.\n",
 		r.Tags["emissions.method.cpu"], r.Tags["emissions.method.ram"], r.Tags["emissions.intensity"], r.Tags["emissions.intensity_source"])
-	return pages.String() + "/#/experiments/" + id + "/runs", nil
+	return pages.String() + "/#/experiments/" + id + "/runs", pages.String() + "/emissions/?experiment=" + id, nil
 }
 
 // demoRuns is the number of runs that the script makes.

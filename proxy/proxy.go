@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,7 +46,12 @@ type Config struct {
 	Host            string         // name of this machine, for the tag emissions.host
 	Version         string         // for the tag emissions.version
 	Logger          *slog.Logger   // nil: slog.Default
+	// Pages makes what answers under /emissions/, given how to ask the upstream. nil: nothing is answered there.
+	Pages func(*mlflow.Client) http.Handler
 }
+
+// pagesPath is where the only answers of our own are; all else is the upstream's.
+const pagesPath = "/emissions/"
 
 // Limits on what metering may cost a client, and on what is kept.
 const (
@@ -64,6 +70,7 @@ type Proxy struct {
 	cfg      Config
 	log      *slog.Logger
 	forward  *forwarder
+	pages    http.Handler
 	client   *mlflow.Client
 	metrics  *metrics
 	mu       sync.Mutex
@@ -92,6 +99,9 @@ func New(cfg Config, reg prometheus.Registerer) (*Proxy, error) {
 	}
 	p.draining, p.drain = context.WithCancel(context.Background())
 	p.client = mlflow.NewClient(cfg.Upstream, cfg.UpstreamHost, p.cfg.Transport)
+	if cfg.Pages != nil {
+		p.pages = cfg.Pages(p.client)
+	}
 	p.forward = newForwarder(forwardConfig{
 		Upstream:        cfg.Upstream,
 		UpstreamHost:    cfg.UpstreamHost,
@@ -147,6 +157,10 @@ type exchangeKey struct{}
 
 // ServeHTTP forwards a request, and lets what is watched be seen before and after.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p.pages != nil && strings.HasPrefix(r.URL.Path, pagesPath) {
+		p.pages.ServeHTTP(w, r)
+		return
+	}
 	kind, ui := match(r.Method, r.URL.Path)
 	if kind == kindSpans && r.Header.Get(runHeader) == "" {
 		kind = kindOther // MLflow's own client names the run in the trace that it writes as well
