@@ -291,8 +291,18 @@ func (p *Proxy) predicts(r *run, tags map[string]string, base totals) {
 	default:
 		return
 	}
-	if base.duration == 0 {
-		r.session.Carve(time.Time{}, time.Now(), meter.Inference)
+	if base.duration > 0 {
+		return
+	}
+	record := r.session.Record()
+	began, now := record.Segments[0].Start, time.Now()
+	r.session.Carve(began, now, meter.Inference)
+	p.mu.Lock()
+	around := p.runs[r.parent]
+	carve := around != nil && around.session != nil && around.byTag == ""
+	p.mu.Unlock()
+	if carve {
+		around.session.Carve(began, now, meter.Inference)
 	}
 }
 
