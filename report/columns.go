@@ -16,6 +16,7 @@ type column struct {
 	value      func(Run) Value
 	text       func(Run) string // of columns without a value; and with one, where the number alone is not enough
 	units      []unit           // the column is shown in one of these
+	like       func(Run) Value  // whose unit it shares, so that the two can be compared; nil: its own
 	unit       string           // what its unit is, where there is no choice; in CSV, where it is not in the key
 	hidden     bool             // until asked for
 }
@@ -28,11 +29,11 @@ var columns = []column{
 	{key: "size", title: "Parameters", help: "The bubble's area", value: func(r Run) Value { return r.Size }, units: countUnits},
 	{key: "accuracy", title: "Accuracy", help: "Accuracy on test data, where there is one", value: func(r Run) Value { return r.Accuracy }, unit: "%"},
 	{key: "emissions_g", title: "Emissions", help: "CO2-equivalent emitted for the run", value: func(r Run) Value { return r.Emissions }, units: massUnits},
-	{key: "interval", title: "Low" + dash + "high", help: "The interval that the methods' known errors give", value: func(r Run) Value { return r.High }, units: massUnits},
+	{key: "interval", title: "Low" + dash + "high", help: "The interval that the methods' known errors give", value: func(r Run) Value { return r.High }, units: massUnits, like: func(r Run) Value { return r.Emissions }},
 	{key: "energy_kwh", title: "Energy", help: "Before PUE", value: func(r Run) Value { return r.Energy }, units: energyUnits, hidden: true},
-	{key: "cpu_energy_kwh", title: "CPU", help: "Energy of the CPU", value: func(r Run) Value { return r.CPU }, units: energyUnits},
-	{key: "gpu_energy_kwh", title: "GPU", help: "Energy of the GPUs", value: func(r Run) Value { return r.GPU }, units: energyUnits},
-	{key: "ram_energy_kwh", title: "RAM", help: "Energy of memory", value: func(r Run) Value { return r.RAM }, units: energyUnits},
+	{key: "cpu_energy_kwh", title: "CPU", help: "Energy of the CPU", value: func(r Run) Value { return r.CPU }, units: energyUnits, like: func(r Run) Value { return r.Energy }},
+	{key: "gpu_energy_kwh", title: "GPU", help: "Energy of the GPUs", value: func(r Run) Value { return r.GPU }, units: energyUnits, like: func(r Run) Value { return r.Energy }},
+	{key: "ram_energy_kwh", title: "RAM", help: "Energy of memory", value: func(r Run) Value { return r.RAM }, units: energyUnits, like: func(r Run) Value { return r.Energy }},
 	{key: "duration_s", title: "Duration", help: "Metered time", value: func(r Run) Value { return r.Duration }, text: func(r Run) string { return Seconds(r.Duration) }},
 	{key: "accuracy_per_emission", title: "Accuracy per emission", help: "Test accuracy in % / grams emitted for training", value: func(r Run) Value { return r.PerEmission }, units: ratioUnits},
 	{key: "emission_per_10_inferences", title: "Per 10 inferences", help: "Emitted for ten predictions", value: func(r Run) Value { return r.Per10 }, units: massUnits},
@@ -41,7 +42,7 @@ var columns = []column{
 	{key: "intensity", title: "Intensity", help: "Carbon intensity of the electricity", value: func(r Run) Value { return r.Intensity }, unit: "g/kWh", hidden: true},
 	{key: "training_g", title: "Training", help: "Emitted for training, where an inference phase is known", value: func(r Run) Value { return r.Training }, units: massUnits, hidden: true},
 	{key: "inference_g", title: "Inference", help: "Emitted in the inference phase", value: func(r Run) Value { return r.Inference }, units: massUnits, hidden: true},
-	{key: "inference_interval", title: "Inference low" + dash + "high", help: "The interval of it; wide where the phase was brief", value: func(r Run) Value { return r.InferenceHigh }, units: massUnits, hidden: true},
+	{key: "inference_interval", title: "Inference low" + dash + "high", help: "The interval of it; wide where the phase was brief", value: func(r Run) Value { return r.InferenceHigh }, units: massUnits, like: func(r Run) Value { return r.Inference }, hidden: true},
 	{key: "scope", title: "Scope", help: "Whose energy it is", text: func(r Run) string { return r.Scope }, hidden: true},
 	{key: "host", title: "Host", text: func(r Run) string { return r.Host }, hidden: true},
 	{key: "user", title: "User", text: func(r Run) string { return r.User }, hidden: true},
@@ -70,9 +71,13 @@ func (c column) unitOf(runs []Run) unit {
 	if c.units == nil {
 		return unit{c.unit, 1}
 	}
+	of := c.value
+	if c.like != nil {
+		of = c.like
+	}
 	var values []Value
 	for _, r := range runs {
-		values = append(values, c.value(r))
+		values = append(values, of(r))
 	}
 	return common(c.units, values)
 }

@@ -215,6 +215,20 @@ func TestCurvesAreThinnedOut(t *testing.T) {
 	assert.NotNil(t, curveOf(nil), "an empty list, not null")
 }
 
+// Numbers of one kind that stand side by side are compared by eye: they must be in one unit.
+func TestColumnsThatAreComparedShareAUnit(t *testing.T) {
+	t.Parallel()
+	runs := []Run{{Emissions: 0.9, Low: 0.5, High: 1.4, Energy: 0.002, CPU: 0.0019, RAM: 0.0001, Inference: 0.5, InferenceHigh: 1.2}}
+	units := map[string]string{}
+	for _, c := range columns {
+		units[c.key] = c.unitOf(runs).name
+	}
+	assert.Equal(t, "mg", units["emissions_g"])
+	assert.Equal(t, "mg", units["interval"])
+	assert.Equal(t, []string{"Wh", "Wh", "Wh", "Wh"}, []string{units["energy_kwh"], units["cpu_energy_kwh"], units["gpu_energy_kwh"], units["ram_energy_kwh"]})
+	assert.Equal(t, units["inference_g"], units["inference_interval"])
+}
+
 func TestCheckColumns(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, CheckColumns([]string{"accuracy", ""}))
