@@ -133,9 +133,7 @@ func (p *Proxy) predicted(id string, caller mlflow.Caller, source string, spans 
 	}
 	p.mu.Lock()
 	over = over || p.runs[id] != r // it ended just now
-	if !over && r.done {
-		r.unread = true // its last figures were worked out before
-	}
+	r.behind = r.behind || r.ending > 0 || r.done
 	p.mu.Unlock()
 	if over {
 		p.completeSoon(r, caller)

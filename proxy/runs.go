@@ -38,7 +38,8 @@ type run struct {
 	done       bool           // the figures for these updates were written, or kept for a later try
 	pending    []byte         // the batch that could not be written
 	final      meter.Record   // what the figures were worked out from
-	unread     bool           // without the run's own metrics, which could not be read in time, or without what came meanwhile
+	unread     bool           // without the run's own metrics, which could not be read in time
+	behind     bool           // predictions were told of while the figures were worked out, which may be without them
 	completing bool           // what came after its end waits to be written
 	nextLog    time.Time      // when emissions_g is to be logged next
 	asked      time.Time      // of the latest request about the run
@@ -471,7 +472,7 @@ func (p *Proxy) close(r *run, status string) {
 		delete(p.runs, r.id)
 		r.over.Store(true)
 	}
-	batch, caller, done, unread, measured := r.pending, r.caller, r.done, r.unread, r.whyNot() == ""
+	batch, caller, done, unread, measured := r.pending, r.caller, r.done, r.unread || r.behind, r.whyNot() == ""
 	if open && measured { // what comes late completes its figures
 		p.finished.SetDefault(r.id, r)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -162,4 +163,32 @@ func TestTracesOutliveARestart(t *testing.T) {
 	assert.Equal(t, "2", r.tags[tagInferences])
 	assert.Equal(t, sourceTraces, r.tags[tagInferenceSource])
 	assert.InEpsilon(t, 10*r.metrics[metricInference]/2, r.metrics[metricInferences], 1e-9)
+}
+
+// A trace that comes while the run's last figures are written is in none of them, and counts all the same.
+func TestATraceWhileTheRunEnds(t *testing.T) {
+	t.Parallel()
+	for _, when := range []string{"get", "log-batch", "update"} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, nil)
+			id := b.create("")
+			at := time.Now()
+			b.work()
+			var once sync.Once
+			b.mlflow.hook = func(_ http.ResponseWriter, r *http.Request, name string, _ []byte) bool {
+				if name == when {
+					once.Do(func() { b.trace(1, id, at, "") })
+				}
+				return strings.HasSuffix(r.URL.Path, "/traces")
+			}
+			b.finish(id)
+			b.proxy.writers.Wait()
+			r := b.mlflow.of(id)
+			assert.Equal(t, "1", r.tags[tagInferences])
+			require.Greater(t, r.metrics[metricInference], 0.0)
+			assert.InEpsilon(t, 10*r.metrics[metricInference], r.metrics[metricInferences], 1e-9)
+			assert.InEpsilon(t, r.metrics[metricEmissions], r.metrics[metricTraining]+r.metrics[metricInference], 1e-9)
+		})
+	}
 }
