@@ -892,7 +892,7 @@ func (c *locationsCmd) Run(s streams) error {
 
 type recomputeCmd struct {
 	Experiment      string        `required:"" placeholder:"NAME" help:"Name or id of the experiment whose finished runs are worked out again."`
-	TrackingURI     baseURL       `name:"tracking-uri" env:"EMISSIONS_TRACKING_URI,MLFLOW_TRACKING_URI" default:"http://127.0.0.1:5001" placeholder:"URL" help:"The MLflow server, or a proxy before it (${default}). Credentials are those of MLflow's own variables."`
+	TrackingURI     baseURL       `name:"tracking-uri" env:"EMISSIONS_TRACKING_URI,MLFLOW_TRACKING_URI" default:"http://127.0.0.1:5001" placeholder:"URL" help:"The MLflow server, or a proxy before it (${default}). Credentials and certificates are those of MLflow's own variables."`
 	Location        string        `group:"Carbon" placeholder:"PLACE" help:"Where the runs would have run, by code or name."`
 	CarbonIntensity *number       `group:"Carbon" placeholder:"G" help:"Carbon intensity, in gCO2e/kWh; at least 0."`
 	PUE             *number       `name:"pue" group:"Carbon" placeholder:"X" help:"Power usage effectiveness; at least 1. By default the cloud region's, else each run's own."`
@@ -914,7 +914,11 @@ func (c *recomputeCmd) Run(s streams) error {
 	u := url.URL(c.TrackingURI)
 	caller := mlflow.CallerFromEnvironment(os.Getenv, &u)
 	u.User = nil
-	client := mlflow.NewClient(&u, "", http.DefaultTransport)
+	transport, err := mlflow.TransportFromEnvironment(os.Getenv)
+	if err != nil {
+		return usageError{err}
+	}
+	client := mlflow.NewClient(&u, "", transport)
 	experiment, err := recompute.Find(ctx, client, caller, c.Experiment)
 	if err != nil {
 		return err

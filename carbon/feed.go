@@ -110,14 +110,19 @@ func (f *Feed) wake() {
 		return
 	}
 	f.fetches.DoChan(keyNow, func() (any, error) {
+		defer func() {
+			if fault := recover(); fault != nil { // which must not end the program
+				f.log.Error("fault in reading a provider's answer", "fault", fault)
+				f.fresh.Set(keyNow, true, longestPause)
+			}
+			select {
+			case f.done <- struct{}{}:
+			default:
+			}
+		}()
 		ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 		defer cancel()
-		err := f.refresh(ctx)
-		select {
-		case f.done <- struct{}{}:
-		default:
-		}
-		return nil, err
+		return nil, f.refresh(ctx)
 	})
 }
 

@@ -119,6 +119,24 @@ func TestAFailureFallsBackAndIsTriedAgain(t *testing.T) {
 	})
 }
 
+// A fault of ours in reading an answer is not the end of everybody's tracking.
+func TestAFaultInAProviderEndsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &scripted{answer: func(call int64, _, _ time.Time) ([]Factor, error) {
+			if call == 1 {
+				panic("a fault")
+			}
+			return []Factor{hour(time.Now(), 100)}, nil
+		}}
+		s := running(t, p, slog.New(slog.DiscardHandler))
+		time.Sleep(time.Minute)
+		assert.Equal(t, 475.0, s.At(time.Now()).Intensity.GPerKWh())
+		time.Sleep(longestPause)
+		assert.Equal(t, 100.0, s.At(time.Now()).Intensity.GPerKWh())
+	})
+}
+
 // Retry-After is a request that providers bar those for who pass over it.
 func TestRetryAfterIsKept(t *testing.T) {
 	t.Parallel()

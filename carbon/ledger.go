@@ -102,6 +102,16 @@ func coarser(uses []Use, step time.Duration) []Use {
 	return joined
 }
 
+// Bound makes the ledger as coarse as it takes for every purpose to have at most so many uses.
+func (l Ledger) Bound(most int) {
+	for name, uses := range l {
+		for i := 0; i < len(steps) && len(uses) > most; i++ {
+			uses = coarser(uses, steps[i])
+		}
+		l[name] = uses
+	}
+}
+
 // write turns uses into pairs, rounding running sums and not each value, so that no error grows.
 func write(uses []Use, unit float64) writtenUses {
 	w := writtenUses{Start: uses[0].Start.UTC().Truncate(time.Millisecond)}

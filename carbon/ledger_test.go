@@ -67,6 +67,22 @@ func TestADayOfSlicesStaysWhole(t *testing.T) {
 	assert.Len(t, back["training"], 12*24)
 }
 
+// A model that is served for months, with predictions every ten seconds, must not fill the memory.
+func TestALongLedgerStaysSmall(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	l := Ledger{}
+	for i := range 40 * 24 * 360 {
+		at := start.Add(time.Duration(i) * 10 * time.Second)
+		l["inference"] = append(l["inference"], Use{at, at.Add(10 * time.Millisecond), 1e-6})
+		if i%1000 == 0 {
+			l.Bound(1000)
+			require.LessOrEqual(t, len(l["inference"]), 1000)
+		}
+	}
+	assert.InEpsilon(t, 40*24*360*1e-6, l.KWh(), 1e-9)
+}
+
 // Anybody who may tag a run may write this tag; it must not send us asking a provider for a thousand years.
 func TestLedgersThatCannotBe(t *testing.T) {
 	t.Parallel()

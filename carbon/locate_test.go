@@ -1,6 +1,8 @@
 package carbon
 
 import (
+	"os"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -89,6 +91,27 @@ func TestPlacesAndWhatTheyAre(t *testing.T) {
 	assert.Equal(t, "direct, CO2 only, average", unknown.Kind())
 	_, err := Locate("Atlantis")
 	assert.ErrorContains(t, err, `"Atlantis" is in no table`)
+}
+
+// The README's table of places must say what the program does.
+func TestTheReadmesPlaces(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	rows := regexp.MustCompile("(?m)^\\| (`[^|]+) \\| [^|]+ \\| ([0-9.]+) \\| ([^|]+) \\| ([0-9.]+) \\|$").FindAllStringSubmatch(string(readme), -1)
+	require.Len(t, rows, 7)
+	for _, row := range rows {
+		for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			p := World()
+			if name[1] != "auto" {
+				p, err = Locate(name[1])
+				require.NoError(t, err)
+			}
+			assert.Equal(t, row[2], number(p.Intensity.GPerKWh()), name[1])
+			assert.Equal(t, row[3], string(p.Basis), name[1])
+			assert.Equal(t, row[4], number(max(1, p.PUE)), name[1])
+		}
+	}
 }
 
 func FuzzLocate(f *testing.F) {

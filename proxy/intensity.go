@@ -25,6 +25,10 @@ const (
 // slicesLimit is how long the tag emissions.slices may be: every server takes that.
 const slicesLimit = 5000
 
+// ledgerLimit is how many stretches of time are kept of a phase: more than the tag has room for, and few enough for a model
+// that is served for months.
+const ledgerLimit = 1000
+
 // electricity is what a run's energy was multiplied with, over all its sessions. It is kept in the state folder, too.
 type electricity struct {
 	Ledger   carbon.Ledger     `json:"ledger"`       // energy over time, by phase
@@ -101,6 +105,7 @@ func (e electricity) plus(later electricity) electricity {
 			sum.Ledger[name] = append(sum.Ledger[name], uses...)
 		}
 	}
+	sum.Ledger.Bound(ledgerLimit)
 	return sum
 }
 

@@ -79,6 +79,9 @@ func (p *Proxy) complete(r *run, caller mlflow.Caller) {
 	}
 	if now.Tags[tagRecomputed] != "" { // by the user's wish, with another intensity than ours
 		p.finished.Delete(r.id)
+		p.mu.Lock()
+		r.owed = false
+		p.mu.Unlock()
 		return
 	}
 	record := r.latest()

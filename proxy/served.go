@@ -149,7 +149,8 @@ func whileInferring(r meter.Record) meter.Record {
 		}
 	}
 	if whole := r.Duration() + r.Asleep; whole > 0 {
-		for c, gap := range r.Gaps { // which are taken as spread evenly
+		o.Machine = meter.Energy(r.Machine.Joules() * o.Duration().Seconds() / whole.Seconds()) // likewise
+		for c, gap := range r.Gaps {                                                            // which are taken as spread evenly
 			gap.For = time.Duration(float64(gap.For) * o.Duration().Seconds() / whole.Seconds())
 			o.Gaps[c] = gap
 		}
