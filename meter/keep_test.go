@@ -487,3 +487,64 @@ func FuzzResume(f *testing.F) {
 		m.meter.Keep()
 	})
 }
+
+// What goes on is all that was kept: kept again at the same moment, it is the same.
+func TestNothingKeptIsForgotten(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.fork(60, 50, "sh", "train.sh")
+	m.begin("run", "", m.fork(100, 60, "python", "train.py"))
+	nested := m.begin("nested", "run", m.fork(101, 100, "python", "fold.py"))
+	m.meter.unit = UnitCgroup
+	m.fork(200, 50, "python", "job.py")
+	m.in(200, "/job")
+	m.begin("job", "", Process{PID: 200, Start: uint64(m.procs[200].start)})
+	m.run(101, 30)
+	m.sleep()
+	nested.Stop()
+	m.run(100, 10)
+	m.sleep()
+	p := m.meter.trees.tracked[101]
+	p.debt, p.proportion, p.above = 3*time.Millisecond, 0.5, m.meter.sessions[:1]
+	m.meter.factor = 1.5
+	kept := kill(t, m.meter)
+	require.NotNil(t, kept.Sessions[1].Held)
+	require.Equal(t, "/job", kept.Sessions[2].Cgroup)
+	m.meter = m.open()
+	_, err := m.meter.Resume(kept)
+	require.NoError(t, err)
+	assert.Equal(t, kept, kill(t, m.meter))
+}
+
+// A process that came into a run's control group while the proxy was down is the run's from then on, and what it used
+// before is not; one that began in it is from its beginning.
+func TestProcessesEnterAGroupWhileTheProxyIsDown(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.meter.unit = UnitCgroup
+	m.fork(100, 50, "python", "job.py")
+	m.in(100, "/job")
+	m.fork(200, 50, "python", "moves.py")
+	m.run(200, 1000)
+	m.begin("run", "", Process{PID: 100, Start: uint64(m.procs[100].start)})
+	m.sleep()
+	s := m.restart(func() {
+		m.now = m.now.Add(2 * time.Second)
+		m.in(200, "/job/moved")
+		m.fork(300, 50, "python", "new.py")
+		m.in(300, "/job/new")
+		m.run(300, 40)
+		m.busy += 60 // somebody else's
+		m.flush()
+	})["run"]
+	had := cpuOf(s)
+	assert.InDelta(t, (20*2+30)*0.4, had, 1e-9)
+	m.run(200, 100)
+	m.sleep()
+	assert.InDelta(t, had+20+30, cpuOf(s), 1e-9)
+	m.exit(100)
+	m.exit(300)
+	assert.True(t, s.Alive())
+	m.exit(200)
+	assert.False(t, s.Alive())
+}
