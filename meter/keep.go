@@ -9,17 +9,21 @@ import (
 )
 
 // Kept is a meter's open sessions as plain data, with all that it takes to go on with them when the program was ended
-// in between, however it was: where every counter stood at the last reading. It is of one moment, and no more than that.
+// in between, however it was: where every counter stood at the last reading. It is of one moment, that of the last sample.
 type Kept struct {
 	BootID    string        `json:"boot_id"`       // of the machine's boot, during which counters, pids and clocks go on
-	At        time.Time     `json:"at"`            // of the last reading; all times in Sessions are to be taken from here
-	SinceBoot time.Duration `json:"since_boot_ns"` // of the last reading
-	Awake     time.Duration `json:"awake_ns"`      // the same, without the time for which the machine was suspended
-	Busy      time.Duration `json:"busy_ns"`       // the machine's CPU time
+	At        time.Time     `json:"at"`            // of the last sample; all times in Sessions are to be taken from here
+	Awake     time.Duration `json:"awake_ns"`      // since boot, at At, without the time for which the machine was suspended
+	Read      time.Duration `json:"read_ns"`       // how long before At the sensors were read
+	SinceBoot time.Duration `json:"since_boot_ns"` // at that reading, the time for which the machine was suspended included
+	Busy      time.Duration `json:"busy_ns"`       // the machine's CPU time at that reading
 	Forks     uint64        `json:"forks"`         // how many processes had been made
 	Memory    uint64        `json:"memory_bytes"`  // in use
 	Factor    Energy        `json:"factor"`        // from the components' sensors to the wall; 0: not known
 	Totals    Totals        `json:"totals"`
+	Lent      Energies      `json:"lent_j"` // what runs were given since the reading, and the CPU time that went with it
+	LentBusy  time.Duration `json:"lent_busy_ns"`
+	LentUsed  time.Duration `json:"lent_used_ns"`
 
 	Counters  map[string]uint64 `json:"counters"` // of the sensors that count, by names of their own
 	Sessions  []KeptSession     `json:"sessions"` // in the order in which they began
@@ -36,6 +40,21 @@ type KeptSession struct {
 	Opener  *Process  `json:"opener,omitempty"`
 	Above   []Process `json:"above,omitempty"`
 	Cgroup  string    `json:"cgroup,omitempty"`
+	Active  time.Time `json:"active"` // when it last did something; zero for never
+	Past    KeptPast  `json:"past"`
+}
+
+// KeptPast is what a session used, moment by moment.
+type KeptPast struct {
+	Begin   time.Time    `json:"begin"`
+	Moments []KeptMoment `json:"moments"`
+}
+
+// KeptMoment is a stretch of the past, which begins where the one before it ends.
+type KeptMoment struct {
+	End    time.Time `json:"end"`
+	Energy Energies  `json:"energy_j"`
+	Level  uint8     `json:"level"` // it is made of so many doublings of samples
 }
 
 // KeptProcess is a process in the tree of a session, or one that would stand in for a session's own.
@@ -65,14 +84,26 @@ func (m *Meter) Keep() Kept {
 	// The wall clock may have been set since a session began: by the times as they are kept, it was not.
 	move := func(t time.Time) time.Time { return at.Add(t.Sub(m.last)) }
 	k := Kept{
-		BootID: m.sys.bootID(), At: at, SinceBoot: m.lastBoot, Awake: m.awake() - m.now().Sub(m.last),
-		Busy: m.busy, Forks: m.trees.forks, Memory: m.memoryUsed, Factor: m.factor, Totals: m.totals, Counters: map[string]uint64{},
+		BootID: m.sys.bootID(), At: at, Awake: m.awake() - m.now().Sub(m.last), Read: m.last.Sub(m.lastRead), SinceBoot: m.lastBoot,
+		Busy: m.busy, Forks: m.trees.forks, Memory: m.memoryUsed, Factor: m.factor, Totals: m.totals,
+		Lent: m.lent, LentBusy: m.lentBusy, LentUsed: m.lentUsed, Counters: map[string]uint64{},
 	}
 	for _, s := range m.counting() {
 		s.keep(k.Counters)
 	}
 	for _, s := range m.sessions {
-		kept := KeptSession{ID: s.id, Record: s.record.moved(move), Pending: s.pending, Opener: s.opener.Load(), Above: slices.Clone(s.above), Cgroup: s.cgroup}
+		kept := KeptSession{
+			ID: s.id, Record: s.record.moved(move), Pending: s.pending, Opener: s.opener.Load(), Above: slices.Clone(s.above), Cgroup: s.cgroup,
+		}
+		if !s.active.IsZero() {
+			kept.Active = move(s.active)
+		}
+		if !s.past.begin.IsZero() {
+			kept.Past.Begin = move(s.past.begin)
+		}
+		for _, m := range s.past.moments {
+			kept.Past.Moments = append(kept.Past.Moments, KeptMoment{move(m.end), m.energy, m.level})
+		}
 		if s.parent != nil {
 			kept.Parent = s.parent.id
 		}
@@ -108,7 +139,7 @@ func (m *Meter) Resume(k Kept) (map[string]*Session, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	down := m.awake() - k.Awake
-	same := k.BootID != "" && k.BootID == m.sys.bootID() && k.Awake >= 0 && down >= 0 && k.SinceBoot >= 0 && m.boot() >= k.SinceBoot
+	same := k.BootID != "" && k.BootID == m.sys.bootID() && k.Awake >= 0 && down >= 0 && k.Read >= 0 && k.SinceBoot >= 0 && m.boot() >= k.SinceBoot
 	began := k.At
 	if same {
 		began = m.now().Add(-down)
@@ -130,7 +161,9 @@ func (m *Meter) Resume(k Kept) (map[string]*Session, error) {
 	if !same {
 		return sessions, ErrOtherBoot
 	}
-	m.last, m.lastBoot, m.busy, m.factor, m.totals = began, k.SinceBoot, k.Busy, k.Factor, k.Totals
+	m.last, m.lastRead, m.lastBoot = began, began.Add(-k.Read), k.SinceBoot
+	m.busy, m.factor, m.totals = k.Busy, k.Factor, k.Totals
+	m.lent, m.lentBusy, m.lentUsed = k.Lent, k.LentBusy, k.LentUsed
 	m.trees.resume(k, sessions)
 	for _, s := range m.sessions {
 		if s.cgroup != "" { // processes may have come into it from elsewhere, who knows when
@@ -138,7 +171,7 @@ func (m *Meter) Resume(k Kept) (map[string]*Session, error) {
 		}
 	}
 	for _, s := range m.counting() {
-		s.resume(k.Counters, down)
+		s.resume(k.Counters, down+k.Read)
 	}
 	m.down = &downtime{memory: k.Memory, processes: map[int]uint64{}}
 	for _, p := range k.Processes {
@@ -160,6 +193,15 @@ func (k KeptSession) open(m *Meter, move func(time.Time) time.Time) *Session {
 		s.held = &held
 	}
 	s.opener.Store(k.Opener)
+	if !k.Active.IsZero() {
+		s.active = move(k.Active)
+	}
+	if !k.Past.Begin.IsZero() {
+		s.past.begin = move(k.Past.Begin)
+	}
+	for _, o := range k.Past.Moments {
+		s.past.moments = append(s.past.moments, moment{end: move(o.End), energy: o.Energy, level: o.Level})
+	}
 	return s
 }
 

@@ -507,9 +507,15 @@ func TestNothingKeptIsForgotten(t *testing.T) {
 	p := m.meter.trees.tracked[101]
 	p.debt, p.proportion, p.above = 3*time.Millisecond, 0.5, m.meter.sessions[:1]
 	m.meter.factor = 1.5
+	m.run(100, 2)
+	m.now = m.now.Add(50 * time.Millisecond)
+	m.meter.Sample() // which reads no sensor
 	kept := kill(t, m.meter)
 	require.NotNil(t, kept.Sessions[1].Held)
 	require.Equal(t, "/job", kept.Sessions[2].Cgroup)
+	require.NotZero(t, kept.Lent[CPU])
+	require.NotZero(t, kept.Sessions[0].Active)
+	require.NotEmpty(t, kept.Sessions[0].Past.Moments)
 	m.meter = m.open()
 	_, err := m.meter.Resume(kept)
 	require.NoError(t, err)
