@@ -30,9 +30,10 @@ type Kept struct {
 	Processes []KeptProcess     `json:"processes"`
 }
 
-// KeptSession is an open session.
+// KeptSession is an open session, or one that is over and whose record is still of use.
 type KeptSession struct {
 	ID      string    `json:"id"`
+	Closed  bool      `json:"closed,omitempty"`
 	Parent  string    `json:"parent,omitempty"` // the open session that it is nested in
 	Record  Record    `json:"record"`
 	Held    *Record   `json:"held,omitempty"` // what came after a stop, which counts only if the session goes on
@@ -75,9 +76,9 @@ type KeptProcess struct {
 // were: no counter and no process goes on from there.
 var ErrOtherBoot = errors.New("the machine was booted in between")
 
-// Keep returns the meter as of the last reading, which it does not wait for. What it returns shares nothing with the
-// meter.
-func (m *Meter) Keep() Kept {
+// Keep returns the meter's open sessions, and some that are over, as of the last sample, which it does not wait for. What
+// it returns shares nothing with the meter.
+func (m *Meter) Keep(over ...*Session) Kept {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	at := m.last.Round(0)
@@ -91,9 +92,10 @@ func (m *Meter) Keep() Kept {
 	for _, s := range m.counting() {
 		s.keep(k.Counters)
 	}
-	for _, s := range m.sessions {
+	over = slices.DeleteFunc(slices.Clone(over), func(s *Session) bool { return !s.closed })
+	for _, s := range slices.Concat(m.sessions, over) {
 		kept := KeptSession{
-			ID: s.id, Record: s.record.moved(move), Pending: s.pending, Opener: s.opener.Load(), Above: slices.Clone(s.above), Cgroup: s.cgroup,
+			ID: s.id, Closed: s.closed, Record: s.record.moved(move), Pending: s.pending, Opener: s.opener.Load(), Above: slices.Clone(s.above), Cgroup: s.cgroup,
 		}
 		if !s.active.IsZero() {
 			kept.Active = move(s.active)
@@ -150,12 +152,14 @@ func (m *Meter) Resume(k Kept) (map[string]*Session, error) {
 		if s == nil || sessions[s.id] != nil {
 			continue
 		}
-		s.parent = sessions[kept.Parent] // which began before
+		if around := sessions[kept.Parent]; around != nil && !around.closed { // which began before
+			s.parent = around
+		}
 		sessions[s.id] = s
-		if s.closed = !same; same {
-			m.sessions = append(m.sessions, s)
-		} else {
+		if s.closed = kept.Closed || !same; s.closed {
 			s.held, s.pending = nil, Energies{}
+		} else {
+			m.sessions = append(m.sessions, s)
 		}
 	}
 	if !same {
@@ -307,18 +311,25 @@ func (m *Meter) within(p *process, s *Session) bool {
 	return false
 }
 
-// Alive says whether any process of a session's tree is still there, or one that would stand in for it. It reads no
-// sensor. Of ScopeMachine it is always true.
+// Alive says whether any process of a session's tree is still there, or one that would stand in for it. It reads the
+// sensors only where none is, so that none that has just begun is missed. With ScopeMachine a session is alive until it
+// is closed.
 func (s *Session) Alive() bool {
 	m := s.meter
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch {
-	case s.closed:
-		return false
-	case s.record.Scope != ScopeProcess:
+	if s.closed || s.record.Scope != ScopeProcess {
+		return !s.closed
+	}
+	if m.alive(s) {
 		return true
-	case s.cgroup == "" && (m.trees.alive(s.Opener()) || slices.ContainsFunc(s.above, m.trees.alive)):
+	}
+	m.sample()
+	return m.alive(s)
+}
+
+func (m *Meter) alive(s *Session) bool {
+	if s.cgroup == "" && (m.trees.alive(s.Opener()) || slices.ContainsFunc(s.above, m.trees.alive)) {
 		return true
 	}
 	for _, p := range m.trees.tracked {
@@ -327,4 +338,35 @@ func (s *Session) Alive() bool {
 		}
 	}
 	return false
+}
+
+// CloseAt ends the session as of a time that is past: what it has used since is what it is nested in's, or nobody's.
+func (s *Session) CloseAt(at time.Time) {
+	m := s.meter
+	m.lock()
+	defer m.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.release()
+	var since Energies
+	r := &s.record
+	for i := len(r.Segments) - 1; i >= 0 && r.Segments[i].End.After(at); i-- {
+		before, after := r.Segments[i].cut(at, &s.past)
+		since.Add(after.Energy())
+		if r.Segments[i] = before; i > 0 && !before.End.After(before.Start) {
+			r.Segments = r.Segments[:i]
+		}
+	}
+	for c := range r.Gaps {
+		r.Gaps[c].For = min(r.Gaps[c].For, r.Duration()+r.Asleep)
+	}
+	if s.parent == nil {
+		for c := range since {
+			m.totals.Runs[c] -= since[c]
+			m.totals.Rest[c] += since[c]
+		}
+	}
+	s.closed = true
+	m.end(s)
 }
