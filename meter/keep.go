@@ -162,8 +162,11 @@ func (m *Meter) Resume(k Kept) (map[string]*Session, error) {
 			m.sessions = append(m.sessions, s)
 		}
 	}
-	if !same {
+	switch {
+	case !same:
 		return sessions, ErrOtherBoot
+	case len(m.sessions) == 0:
+		return sessions, nil
 	}
 	m.last, m.lastRead, m.lastBoot = began, began.Add(-k.Read), k.SinceBoot
 	m.busy, m.factor, m.totals = k.Busy, k.Factor, k.Totals

@@ -26,6 +26,9 @@ const (
 // storeHeader begins a file that is kept, with the version of its form. The SHA-256 of all that follows ends the line.
 const storeHeader = "mlflow-emissions-proxy 1 sha256:"
 
+// ErrInUse says that another proxy has the folder.
+var ErrInUse = errors.New("in use")
+
 // Store is the folder in which running sessions are kept against a crash. One proxy at a time uses it. After OpenStore
 // its methods are called from one goroutine at a time.
 type Store struct {
@@ -51,7 +54,7 @@ func OpenStore(dir string, log *slog.Logger) (*Store, error) {
 		if pid, err := os.ReadFile(s.path(storeLock)); err == nil && len(bytes.TrimSpace(pid)) > 0 {
 			by += fmt.Sprintf(" (pid %s)", bytes.TrimSpace(pid))
 		}
-		return nil, fmt.Errorf("--state-dir %s is in use by %s; stop that one, or give this one a folder of its own", dir, by)
+		return nil, fmt.Errorf("--state-dir %s is %w by %s; stop that one, or give this one a folder of its own", dir, ErrInUse, by)
 	}
 	// As much as is kept of a run: a disk that is full takes the name of a file, but not what is in it.
 	probe := strings.Repeat(" ", 16<<10)
@@ -70,6 +73,9 @@ func OpenStore(dir string, log *slog.Logger) (*Store, error) {
 
 // Close gives the folder back.
 func (s *Store) Close() error { return s.lock.Close() }
+
+// Dir returns the folder.
+func (s *Store) Dir() string { return s.dir }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 
