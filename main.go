@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,6 +35,7 @@ import (
 	"mlflow-emissions-proxy/meter"
 	"mlflow-emissions-proxy/mlflow"
 	"mlflow-emissions-proxy/proxy"
+	"mlflow-emissions-proxy/recompute"
 	"mlflow-emissions-proxy/report"
 )
 
@@ -51,6 +53,8 @@ type cli struct {
 	Demo        demoCmd          `cmd:"" help:"Set up a private MLflow, train a few small models through the proxy and show what they emitted."`
 	Report      reportCmd        `cmd:"" help:"Compare the runs of experiments by what they emitted: as a table, CSV, JSON, one HTML file or a plot."`
 	Doctor      doctorCmd        `cmd:"" help:"Show what can be measured on this machine, by which method and how exactly; and what cannot, and why."`
+	Locations   locationsCmd     `cmd:"" help:"List the places whose carbon intensity is known, or show one with its country's mix."`
+	Recompute   recomputeCmd     `cmd:"" help:"Work out what finished runs would have emitted elsewhere or at another time, from the energy that they keep."`
 	Healthcheck healthcheckCmd   `cmd:"" help:"Exit 0 if a running proxy's admin listener says ready."`
 	Version     kong.VersionFlag `env:"-" help:"Print the version."`
 }
@@ -63,9 +67,62 @@ type listenFlags struct {
 
 // carbonFlags say how joules become grams.
 type carbonFlags struct {
-	Location        string  `group:"Carbon" default:"auto" placeholder:"PLACE" help:"Where the electricity comes from: BEL, BE, US-CA, SE-SE3, gcp:europe-west1, aws:eu-west-1, azure:westeurope, or auto (${default})."`
-	CarbonIntensity *number `group:"Carbon" placeholder:"G" help:"Force the carbon intensity, in gCO2e/kWh; at least 0."`
-	PUE             *number `name:"pue" group:"Carbon" placeholder:"X" help:"Power usage effectiveness; at least 1. By default the cloud region's, else 1."`
+	Location         string  `group:"Carbon" default:"auto" placeholder:"PLACE" help:"Where the electricity comes from, by code or name: BEL, Belgium, US-CA, SE-SE3, Frankfurt, aws:eu-west-1, gcp:europe-west1, azure:westeurope; or auto, the cloud's region where there is one, else the world's average (${default})."`
+	NoCloudDetection bool    `group:"Carbon" help:"Do not ask the cloud's metadata service for the region with --location auto."`
+	CarbonIntensity  *number `group:"Carbon" placeholder:"G" help:"Force the carbon intensity, in gCO2e/kWh; at least 0."`
+	PUE              *number `name:"pue" group:"Carbon" placeholder:"X" help:"Power usage effectiveness; at least 1. By default the cloud region's, else 1."`
+	liveFlags
+}
+
+// liveFlags say from whom to take the intensity as it changes.
+type liveFlags struct {
+	Live        string `group:"Carbon" placeholder:"PROVIDER" help:"Take the intensity of each hour from a provider: electricitymaps, watttime (average), watttime-marginal, gb. The key comes from ELECTRICITYMAPS_TOKEN, or WATTTIME_USER and WATTTIME_PASSWORD."`
+	LiveZone    string `group:"Carbon" placeholder:"ZONE" help:"What the provider calls the place, for example US-CAL-CISO or CAISO_NORTH. By default as the tables know it."`
+	LiveKeyFile string `group:"Carbon" placeholder:"FILE" help:"File with the provider's key, or user:password for WattTime, instead of the environment."`
+	LiveURL     string `name:"live-url" group:"Carbon" hidden:"" help:"Base URL of the provider's server."`
+}
+
+// embodiedFlags say what making this machine emitted.
+type embodiedFlags struct {
+	EmbodiedKg     *number `name:"embodied-kg" group:"Carbon" placeholder:"KG" help:"What making this machine emitted, in kg of CO2e: a run's share of it is logged, and with predictions its Software Carbon Intensity."`
+	EmbodiedServer string  `group:"Carbon" placeholder:"CLASS" help:"Instead of --embodied-kg: rack, or what the server has, for example 2cpu,8gpu,1024gb (Cloud Carbon Footprint's coefficients)."`
+	LifespanYears  *number `group:"Carbon" placeholder:"Y" help:"With --embodied-kg: for how long the machine is used. By default 4."`
+}
+
+// embodied is the zero value where neither flag is given.
+func (f embodiedFlags) embodied() (carbon.Embodied, error) {
+	var e carbon.Embodied
+	var err error
+	switch {
+	case f.EmbodiedServer != "" && (f.EmbodiedKg != nil || f.LifespanYears != nil):
+		err = errors.New("--embodied-server: leave out --embodied-kg and --lifespan-years, which say the same")
+	case f.EmbodiedServer != "":
+		e, err = carbon.ParseServer(f.EmbodiedServer)
+	case f.EmbodiedKg != nil:
+		lifespan := 4.0
+		if f.LifespanYears != nil {
+			lifespan = float64(*f.LifespanYears)
+		}
+		e, err = carbon.EmbodiedGiven(float64(*f.EmbodiedKg), lifespan)
+	case f.LifespanYears != nil:
+		err = errors.New("--lifespan-years: give --embodied-kg, too")
+	}
+	if err != nil {
+		return e, usageError{err}
+	}
+	return e, nil
+}
+
+// feed makes the feed of a place's values; nil without --live.
+func (f liveFlags) feed(place carbon.Place, log *slog.Logger) (*carbon.Feed, error) {
+	if f.Live == "" {
+		return nil, nil
+	}
+	feed, err := carbon.Live{Name: f.Live, Zone: f.LiveZone, KeyFile: f.LiveKeyFile, BaseURL: f.LiveURL}.Feed(place, os.Getenv, log)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return feed, nil
 }
 
 // sensorFlags say where the sensors are.
@@ -185,6 +242,38 @@ func keyPair(certFlag, cert, keyFlag, key string, log *slog.Logger) (*proxy.KeyP
 	return pair, nil
 }
 
+// servingFlags say which model's scoring server to stand in front of, beside the MLflow server.
+type servingFlags struct {
+	Serving       *baseURL `group:"Serving" placeholder:"URL" help:"A scoring server on this machine (mlflow models serve): what its predictions emit is added to the run that its model came from."`
+	ServingListen address  `group:"Serving" default:"127.0.0.1:5003" placeholder:"HOST:PORT" help:"With --serving: where clients score (${default})."`
+	ServingRun    string   `group:"Serving" placeholder:"RUN_ID" help:"With --serving: the run that the model came from. By default the one that the model names."`
+}
+
+var runID = regexp.MustCompile(`^[a-zA-Z0-9][\w-]{0,255}$`) // as MLflow's server takes them
+
+// inFrontOf returns what to stand in front of; nil for nothing.
+func (f servingFlags) inFrontOf(ctx context.Context) (*proxy.ServingConfig, error) {
+	switch {
+	case f.Serving == nil && f.ServingRun != "":
+		return nil, usageError{errors.New("--serving-run: give the scoring server as well, by --serving URL")}
+	case f.Serving == nil:
+		return nil, nil
+	case f.ServingRun != "" && !runID.MatchString(f.ServingRun):
+		return nil, usageError{fmt.Errorf("--serving-run: %q is not the id of a run, for example 48b1067b668b47838a1a19dec73e315f", f.ServingRun)}
+	case (*url.URL)(f.Serving).User != nil:
+		return nil, usageError{fmt.Errorf("--serving: leave the credentials out of %s; clients that score send their own", (*url.URL)(f.Serving).Redacted())}
+	case f.ServingListen == "":
+		return nil, usageError{errors.New(`--serving-listen: "" is not HOST:PORT, for example 127.0.0.1:5003`)}
+	}
+	c := &proxy.ServingConfig{URL: (*url.URL)(f.Serving), Run: f.ServingRun}
+	addresses, err := proxy.AddressesOf(ctx, c.URL)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--serving: %w", err)}
+	}
+	c.Addresses = addresses
+	return c, nil
+}
+
 // logFlags say what to log.
 type logFlags struct {
 	LogLevel  slog.Level `group:"Logging" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
@@ -195,9 +284,11 @@ type logFlags struct {
 type proxyFlags struct {
 	listenFlags
 	carbonFlags
+	embodiedFlags
 	meterFlags
 	nameFlags
 	sensorFlags
+	servingFlags
 	pageFlags
 	logFlags
 }
@@ -260,18 +351,30 @@ type streams struct{ out, err io.Writer }
 // usageError is a fault in what the user asked for.
 type usageError struct{ error }
 
-// supply finds the electricity that the flags name.
-func (f carbonFlags) supply() (*carbon.Supply, error) {
+// supply finds the electricity that the flags name. sysfs is the root of the sensor files.
+func (f carbonFlags) supply(sysfs string, log *slog.Logger) (*carbon.Supply, error) {
 	place := carbon.World()
-	if f.Location != "auto" {
+	switch {
+	case f.Location != "auto":
 		var err error
 		if place, err = carbon.Locate(f.Location); err != nil {
 			return nil, usageError{fmt.Errorf("--location: %w", err)}
 		}
+	case f.Live == "gb":
+		place, _ = carbon.Locate("GBR") // it knows no other
+	case !f.NoCloudDetection:
+		place = carbon.Here(carbon.Detector{Sysfs: sysfs}.Detect(context.Background()))
 	}
 	s, err := carbon.NewSupply(place, (*float64)(f.CarbonIntensity), (*float64)(f.PUE))
 	if err != nil {
 		return nil, usageError{err}
+	}
+	feed, err := f.feed(place, log)
+	if err != nil {
+		return nil, err
+	}
+	if feed != nil && f.CarbonIntensity == nil { // which wins
+		s.Follow(feed)
 	}
 	return s, nil
 }
@@ -353,7 +456,11 @@ const (
 
 // serve runs the proxy until ctx is done, or until work, if given, returns; work gets the tracking URI that clients use.
 func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, edge edge, work func(ctx context.Context, trackingURI, serverURI *url.URL) error) error {
-	supply, err := f.supply()
+	supply, err := f.supply(f.Sysfs, log)
+	if err != nil {
+		return err
+	}
+	embodied, err := f.embodied()
 	if err != nil {
 		return err
 	}
@@ -365,11 +472,27 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 	if err != nil {
 		return err
 	}
+	serving, err := f.inFrontOf(ctx)
+	if err != nil {
+		return err
+	}
 	main, admin, err := f.listen()
 	if err != nil {
 		return err
 	}
 	defer main.Close()
+	var scoring net.Listener
+	if serving != nil {
+		if scoring, err = net.Listen("tcp", string(f.ServingListen)); err != nil {
+			return fmt.Errorf("--serving-listen %s: %w; choose another port, or stop what uses it", f.ServingListen, err)
+		}
+		defer scoring.Close()
+		for _, own := range []net.Listener{main, scoring} {
+			if slices.ContainsFunc(serving.Addresses, func(at netip.AddrPort) bool { return isAt(own.Addr(), at) }) {
+				return usageError{fmt.Errorf("--serving: %s is this proxy itself; give the scoring server's address", serving.URL.Redacted())}
+			}
+		}
+	}
 
 	if up.url == nil && up.child == nil {
 		command, err := mlflow.FindServer()
@@ -408,7 +531,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 	host, _ := os.Hostname()
 	p, err := proxy.New(proxy.Config{
 		Upstream: up.url, UpstreamHost: up.host, UpstreamTLS: edge.upstream, AllowedHosts: edge.hosts,
-		Meter: m, Supply: supply, Scope: f.Scope, LocalClients: local, InPod: meter.InPod(),
+		Meter: m, Supply: supply, Embodied: embodied, Scope: f.Scope, LocalClients: local, InPod: meter.InPod(),
 		LogInterval: time.Duration(f.LogInterval), AccuracyMetrics: f.AccuracyMetric, SDKNames: f.SDKNames,
 		Host: host, Version: version, Logger: log,
 		Pages: f.pages(f.AccuracyMetric, log),
@@ -427,6 +550,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 	if edge.clients != nil {
 		own.Scheme = "https"
 	}
+	servers := []*http.Server{server}
 	group, ctx := errgroup.WithContext(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -438,9 +562,23 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 		attributes = append(attributes, "admin", "http://"+admin.Addr().String())
 	}
 	group.Go(func() error { return p.Serve(server, main) })
+	var served *proxy.Serving
+	if serving != nil {
+		served = p.NewServing(*serving)
+		if err := served.Restore(state); err != nil {
+			return err
+		}
+		scorer := served.Server()
+		scorer.TLSConfig = edge.clients
+		servers = append(servers, scorer)
+		group.Go(func() error { return p.Serve(scorer, scoring) })
+		group.Go(func() error { return served.Run(ctx) })
+		attributes = append(attributes, "serving", "http://"+scoring.Addr().String(), "scoring_server", serving.URL.Redacted())
+	}
 	sampled := make(chan struct{})
 	go func() { defer close(sampled); _ = m.Run(ctx) }()
 	group.Go(func() error { return p.Run(ctx) })
+	group.Go(func() error { return supply.Run(ctx) })
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -455,12 +593,22 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 		log.Info("stopping")
 		ending, cancel := context.WithTimeout(context.Background(), requestsTime)
 		defer cancel()
-		if server.Shutdown(ending) != nil {
-			_ = server.Close()
+		for _, s := range servers {
+			if s.Shutdown(ending) != nil {
+				_ = s.Close()
+			}
 		}
 		ending, cancel = context.WithTimeout(context.Background(), figuresTime)
 		defer cancel()
+		if served != nil {
+			served.Stop(ending)
+		}
 		p.Drain(ending)
+		if served != nil {
+			if err := served.Keep(state); err != nil {
+				return err
+			}
+		}
 		return p.Keep(state)
 	})
 	log.Info("listening", attributes...)
@@ -528,6 +676,12 @@ func reachable(ctx context.Context, u *url.URL, main, admin net.Listener) error 
 	}
 }
 
+// isAt says whether a listener accepts connections at an address of this machine.
+func isAt(listener net.Addr, at netip.AddrPort) bool {
+	own, _ := netip.ParseAddrPort(listener.String())
+	return own.Port() == at.Port() && (own.Addr().Unmap() == at.Addr() || own.Addr().IsUnspecified())
+}
+
 // isOwn says whether a connection leads to a listener of our own.
 func isOwn(c net.Conn, listener net.Listener) bool {
 	to, _ := netip.ParseAddrPort(c.RemoteAddr().String())
@@ -546,7 +700,10 @@ func (c *demoCmd) Run(s streams) error {
 	ctx, stop := signals(context.Background(), s.err)
 	defer stop()
 	// What the user can mend is found before minutes are spent on setting up.
-	if _, err := c.supply(); err != nil {
+	if _, err := c.supply(c.Sysfs, slog.New(slog.DiscardHandler)); err != nil {
+		return err
+	}
+	if _, err := c.embodied(); err != nil {
 		return err
 	}
 	if _, err := c.config(); err != nil {
@@ -612,9 +769,12 @@ type doctorCmd struct {
 	sensorFlags
 }
 
+// providerTime is how long doctor waits for a provider of carbon intensity.
+const providerTime = 5 * time.Second
+
 // Run is the command doctor.
 func (c *doctorCmd) Run(s streams) error {
-	supply, err := c.supply()
+	supply, err := c.supply(c.Sysfs, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -647,9 +807,15 @@ func (c *doctorCmd) Run(s streams) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	intensity, source := supply.Intensity(time.Now())
-	fmt.Fprintf(s.out, "\nCarbon intensity: %.0f gCO2e/kWh (%s), PUE %.2f\n", intensity.GPerKWh(), source, supply.PUE())
-	if c.Location == "auto" && c.CarbonIntensity == nil {
+	fetching, cancel := context.WithTimeout(context.Background(), providerTime)
+	defer cancel()
+	if err := supply.Fetch(fetching); err != nil {
+		remedies = append(remedies, "carbon intensity: "+err.Error())
+	}
+	intensity := supply.At(time.Now())
+	fmt.Fprintf(s.out, "\nCarbon intensity: %.0f gCO2e/kWh (%s; %s), of %s (%s), PUE %.2f\n", intensity.Intensity.GPerKWh(),
+		carbon.DescribeSources([]carbon.Factor{intensity}), intensity.Kind(), supply.Place().Name, supply.Place().Code, supply.PUE())
+	if supply.Place().Level == carbon.WholeWorld && c.CarbonIntensity == nil {
 		remedies = append(remedies, "carbon intensity: --location, with your country, state or cloud region")
 	}
 	if len(remedies) > 0 {
@@ -700,6 +866,124 @@ func (c *doctorCmd) calibrate(m *meter.Meter, s streams) error {
 	fmt.Fprintf(s.out, "\nThis machine's line, which is %.1f %% off on average and %.1f %% at most:\n  --wall-slope %.4g --wall-offset-w %.4g\n",
 		100*mean, 100*largest, line.Slope, line.Offset.Watts())
 	return nil
+}
+
+type locationsCmd struct {
+	Place  string `arg:"" optional:"" help:"Show this place alone: its figure, a country's mix with the factors and both figures, and what lies within it."`
+	Format string `default:"table" enum:"table,csv,json" help:"table, csv or json (${default})."`
+	Sort   string `default:"code" placeholder:"COLUMN" help:"code, name, intensity, year, level or pue; with - before it the other way round (${default})."`
+}
+
+// Run is the command locations.
+func (c *locationsCmd) Run(s streams) error {
+	if c.Place != "" {
+		place, err := carbon.Locate(c.Place)
+		if err != nil {
+			return usageError{err}
+		}
+		return carbon.WritePlace(s.out, place, c.Format)
+	}
+	places := carbon.Places()
+	if err := carbon.Sort(places, c.Sort); err != nil {
+		return usageError{err}
+	}
+	return carbon.WriteList(s.out, places, c.Format)
+}
+
+type recomputeCmd struct {
+	Experiment      string        `required:"" placeholder:"NAME" help:"Name or id of the experiment whose finished runs are worked out again."`
+	TrackingURI     baseURL       `name:"tracking-uri" env:"EMISSIONS_TRACKING_URI,MLFLOW_TRACKING_URI" default:"http://127.0.0.1:5001" placeholder:"URL" help:"The MLflow server, or a proxy before it (${default}). Credentials and certificates are those of MLflow's own variables."`
+	Location        string        `group:"Carbon" placeholder:"PLACE" help:"Where the runs would have run, by code or name."`
+	CarbonIntensity *number       `group:"Carbon" placeholder:"G" help:"Carbon intensity, in gCO2e/kWh; at least 0."`
+	PUE             *number       `name:"pue" group:"Carbon" placeholder:"X" help:"Power usage effectiveness; at least 1. By default the cloud region's, else each run's own."`
+	Profile         string        `group:"Carbon" placeholder:"FILE" help:"Your own intensity over time: lines of TIME,G with a time of day (22:00, by this machine's time zone) or a time (2026-11-25T12:00:00Z)."`
+	Shift           time.Duration `group:"Carbon" placeholder:"D" help:"By how much later the runs would have run, for example 12h or -3h; with --live or --profile."`
+	Write           bool          `env:"-" help:"Write the new figures into the runs. Without it nothing is written."`
+	Format          string        `default:"table" enum:"table,csv,json" help:"table, csv or json (${default})."`
+	liveFlags
+}
+
+// Run is the command recompute.
+func (c *recomputeCmd) Run(s streams) error {
+	q, err := c.question()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signals(context.Background(), s.err)
+	defer stop()
+	u := url.URL(c.TrackingURI)
+	caller := mlflow.CallerFromEnvironment(os.Getenv, &u)
+	u.User = nil
+	transport, err := mlflow.TransportFromEnvironment(os.Getenv)
+	if err != nil {
+		return usageError{err}
+	}
+	client := mlflow.NewClient(&u, "", transport)
+	experiment, err := recompute.Find(ctx, client, caller, c.Experiment)
+	if err != nil {
+		return err
+	}
+	answers, err := recompute.Ask(ctx, client, caller, experiment, q)
+	if err != nil {
+		return err
+	}
+	if err := recompute.Show(s.out, answers, c.Format); err != nil {
+		return err
+	}
+	if !c.Write {
+		fmt.Fprintln(s.err, "Nothing was written; --write puts the new figures into the runs.")
+		return nil
+	}
+	n, err := recompute.Write(ctx, client, caller, answers, time.Now())
+	fmt.Fprintf(s.err, "%d runs were changed.\n", n)
+	return err
+}
+
+// question is what the flags ask for.
+func (c *recomputeCmd) question() (recompute.Question, error) {
+	none := recompute.Question{}
+	switch {
+	case c.Location == "" && c.CarbonIntensity == nil && c.Profile == "" && c.Live == "":
+		return none, usageError{errors.New("recompute with what? Give --location, --carbon-intensity, --live or --profile, for example --location Sweden")}
+	case c.Profile != "" && (c.Live != "" || c.CarbonIntensity != nil) || c.Live != "" && c.CarbonIntensity != nil:
+		return none, usageError{errors.New("--carbon-intensity, --live and --profile: give one of them")}
+	case c.Shift != 0 && c.Live == "" && c.Profile == "":
+		return none, usageError{errors.New("--shift: one figure is the same at all times; give --live or --profile, too")}
+	}
+	place := carbon.World()
+	var err error
+	switch {
+	case c.Location != "":
+		if place, err = carbon.Locate(c.Location); err != nil {
+			return none, usageError{fmt.Errorf("--location: %w", err)}
+		}
+	case c.Live == "gb":
+		place, _ = carbon.Locate("GBR")
+	}
+	supply, err := carbon.NewSupply(place, (*float64)(c.CarbonIntensity), (*float64)(c.PUE))
+	if err != nil {
+		return none, usageError{err}
+	}
+	q := recompute.Question{Supply: supply, Relocate: place.Level != carbon.WholeWorld, KeepPUE: c.PUE == nil && place.PUE == 0, Shift: c.Shift}
+	if q.Feed, err = c.feed(place, slog.New(slog.DiscardHandler)); err != nil {
+		return none, err
+	}
+	if q.Feed != nil {
+		supply.Follow(q.Feed)
+	}
+	if c.Profile != "" {
+		f, err := os.Open(c.Profile)
+		if err != nil {
+			return none, usageError{fmt.Errorf("--profile: %w", err)}
+		}
+		defer f.Close()
+		profile, err := carbon.ReadProfile(f, filepath.Base(c.Profile), time.Local)
+		if err != nil {
+			return none, usageError{fmt.Errorf("--profile: %w", err)}
+		}
+		supply.FollowProfile(profile)
+	}
+	return q, nil
 }
 
 type healthcheckCmd struct {

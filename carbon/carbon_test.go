@@ -70,7 +70,7 @@ func TestEveryRowOfEveryTableIsAPlace(t *testing.T) {
 // published, too, or a column is matched with the wrong factor.
 func TestMeanOfAMix(t *testing.T) {
 	t.Parallel()
-	fields := map[string]string{"alpha3": "XXX", "name": "X", "year": "2022", "coal_twh": "1", "oil_twh": "0", "gas_twh": "1", "nuclear_twh": "1",
+	fields := map[string]string{"alpha3": "XXX", "alpha2": "XX", "name": "X", "year": "2022", "coal_twh": "1", "oil_twh": "0", "gas_twh": "1", "nuclear_twh": "1",
 		"hydro_twh": "0", "solar_twh": "0", "wind_twh": "1", "bioenergy_twh": "0", "other_renewable_twh": "0", "total_twh": "4", "g_per_kwh": ""}
 	p := country(row{"countries.csv", fields}, tables().factors)
 	assert.InDelta(t, (995+743+29+26)/4.0, p.Intensity.GPerKWh(), 1e-9)
@@ -118,7 +118,7 @@ func TestPlaces(t *testing.T) {
 func TestAnUnknownPlaceNamesItsNeighbours(t *testing.T) {
 	t.Parallel()
 	_, err := Locate("Belgum")
-	assert.ErrorContains(t, err, "did you mean BEL")
+	assert.ErrorContains(t, err, "did you mean Belgium (BEL)?")
 	_, err = Locate("gcp:europe-wst1")
 	assert.ErrorContains(t, err, "gcp:europe-west1")
 	assert.ErrorContains(t, err, `"gcp:europe-wst1" is in no table`)

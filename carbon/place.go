@@ -2,36 +2,41 @@ package carbon
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 )
 
-// Place is where electricity comes from.
+// Level says how closely a place is known.
+type Level string
+
+// The levels; the first that is known wins, from top to bottom.
+const (
+	CloudRegion Level = "cloud region"
+	Subdivision Level = "subdivision" // a state, a province, a zone of the grid
+	Country     Level = "country"
+	WholeWorld  Level = "world"
+)
+
+// Place is where electricity comes from, and what the tables say of it.
 type Place struct {
-	Code      string // "BEL", "US-CA", "SE-SE3", "gcp:europe-west1", "world"
-	Name      string // "Belgium"
-	Intensity Intensity
-	Source    string  // whose figure the intensity is, its year and its kind
-	Year      int     // of the figure
-	PUE       float64 // of a cloud region; 0 where it is not known
+	Factor
+	Code    string // "BEL", "US-CA", "SE-SE3", "gcp:europe-west1", "world"
+	Name    string // "Belgium"
+	Level   Level
+	Within  string  // code of the place around it: of a region its subdivision or country, of a subdivision its country
+	Country string  // three letters; empty for the world
+	PUE     float64 // of a cloud region; 0 where it is not known
+	Zone    string  // what Electricity Maps calls it; empty where that is not known
+	Mix     Mix     // of a country, what its electricity is made of
+	FromMix bool    // the figure is the mix's mean, since none is published
 }
 
 // World returns the world's average, for where no place is known.
 func World() Place {
-	return Place{Code: "world", Name: "World", Intensity: tables().factors["world_average"], Year: 2019,
-		Source: "world average, since no location is known (IEA 2019)"}
-}
-
-// Locate finds a place by its code, case aside: a country by two or three letters, a state, province or zone, or a cloud
-// region. A code that no table has is an error that names the nearest ones.
-func Locate(code string) (Place, error) {
-	if p, ok := tables().places[strings.ToLower(strings.TrimSpace(code))]; ok {
-		return p, nil
-	}
-	return Place{}, fmt.Errorf("%q is in no table; allowed are a country (BE or BEL), a state, province or zone (US-CA, SE-SE3) "+
-		"and a cloud region (gcp:europe-west1, aws:eu-west-1, azure:westeurope)%s", code, suggest(code))
+	return Place{Code: "world", Name: "World", Level: WholeWorld, Factor: Factor{
+		Intensity: tables().factors["world_average"], Year: 2018, Basis: DirectCO2, Signal: Average,
+		Source: "world average, since no location is known (IEA 2019, of 2018)",
+	}}
 }
 
 // Places lists every place once, by code.
@@ -43,48 +48,34 @@ func Places() []Place {
 	return slices.SortedFunc(maps.Values(byCode), func(a, b Place) int { return cmp.Compare(a.Code, b.Code) })
 }
 
-// suggest names up to three codes, or names, that are close to a typing error.
-func suggest(code string) string {
-	wanted := strings.ToLower(strings.TrimSpace(code))
-	type near struct {
-		code     string
-		distance int
-	}
-	var found []near
-	for _, p := range Places() {
-		d := min(distance(wanted, strings.ToLower(p.Code)), distance(wanted, strings.ToLower(p.Name)))
-		if d <= 1+len(wanted)/4 && d < len(wanted) {
-			found = append(found, near{p.Code, d})
-		}
-	}
-	slices.SortStableFunc(found, func(a, b near) int { return cmp.Compare(a.distance, b.distance) })
-	var codes []string
-	for _, n := range found[:min(3, len(found))] {
-		codes = append(codes, n.code)
-	}
-	if codes == nil {
-		return ""
-	}
-	return "; did you mean " + strings.Join(codes, ", ") + "?"
+// Share is one source of a country's electricity.
+type Share struct {
+	Source string    // "coal"
+	TWh    float64   // generated in the year
+	Factor Intensity // emitted per kWh of it, over its life
 }
 
-// distance is Levenshtein's: how many letters must be put in, taken out or changed.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+// Mix is what a country's electricity is made of.
+type Mix []Share
+
+// Mean is the classic method: the sources' factors, weighted by their share. It is 0 for a mix without energy.
+func (m Mix) Mean() Intensity {
+	var twh, grams float64
+	for _, s := range m {
+		twh += s.TWh
+		grams += s.TWh * s.Factor.GPerKWh()
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
+	if twh == 0 {
+		return 0
 	}
-	return row[len(b)]
+	return Intensity(grams / twh)
+}
+
+// TWh is the energy of all sources.
+func (m Mix) TWh() float64 {
+	var twh float64
+	for _, s := range m {
+		twh += s.TWh
+	}
+	return twh
 }

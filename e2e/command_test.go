@@ -59,6 +59,12 @@ func TestBadFlags(t *testing.T) {
 		{[]string{"--static-prefix", "mlflow/"}, []string{"--static-prefix", "mlflow/", "/mlflow"}},
 		{[]string{"--scope", "planet"}, []string{"--scope", "planet", "machine"}},
 		{[]string{"--local-clients", "here"}, []string{"--local-clients", "here", "10.0.0.0/8"}},
+		{[]string{"--serving", "127.0.0.1:5883"}, []string{"--serving", "127.0.0.1:5883", "http"}},
+		{[]string{"--serving", "http://192.0.2.1:5883"}, []string{"--serving", "http://192.0.2.1:5883", "another machine"}},
+		{[]string{"--serving", "http://127.0.0.1:5883", "--serving-run", "a/b"}, []string{"--serving-run", "a/b", "id of a run"}},
+		{[]string{"--serving", "http://127.0.0.1:5883", "--serving-listen", ""}, []string{"--serving-listen", "HOST:PORT"}},
+		{[]string{"--serving", "http://me:secret@127.0.0.1:5883"}, []string{"--serving: leave the credentials out of http://me:xxxxx@127.0.0.1:5883"}},
+		{[]string{"--serving-run", "48b1067b668b47838a1a19dec73e315f"}, []string{"--serving-run", "--serving URL"}},
 		{[]string{"--log-level", "loud"}, []string{"--log-level", "loud"}},
 		{[]string{"--tls-cert", "cert.pem"}, []string{"--tls-cert and --tls-key", "both"}},
 		{[]string{"--tls-cert", "none.pem", "--tls-key", "none.key"}, []string{"--tls-cert none.pem", "--tls-key none.key", "no such file"}},
@@ -108,6 +114,19 @@ func TestTheProxyIsNotItsOwnUpstream(t *testing.T) {
 	code, _, errs = command(t, nil, "--upstream", "http://localhost:"+port, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:"+port, "--state-dir", t.TempDir())
 	assert.Equal(t, 2, code)
 	assert.Contains(t, errs, "is --admin-listen")
+}
+
+// So would a scoring server that is the proxy itself.
+func TestTheProxyIsNotItsOwnScoringServer(t *testing.T) {
+	t.Parallel()
+	_, upstream, _ := setup(t)
+	for _, listen := range []string{"127.0.0.1", ""} {
+		at := freePort(t)
+		code, _, errs := command(t, nil, "--upstream", upstream.String(), "--listen", "127.0.0.1:0", "--admin-listen", "", "--state-dir", t.TempDir(),
+			"--serving", fmt.Sprintf("http://localhost:%d", at), "--serving-listen", fmt.Sprintf("%s:%d", listen, at))
+		assert.Equal(t, 2, code)
+		assert.Contains(t, errs, fmt.Sprintf("--serving: http://localhost:%d is this proxy itself", at))
+	}
 }
 
 // A password in the upstream's URL is refused, and the refusal does not show it.

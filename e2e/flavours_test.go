@@ -49,6 +49,7 @@ const (
 	sklearnClassifier = "training_accuracy_score training_f1_score training_log_loss training_precision_score training_recall_score training_roc_auc training_score"
 	kerasAccuracy     = "accuracy loss val_accuracy val_loss validation_accuracy validation_loss"
 	kerasMetrics      = "loss sparse_categorical_accuracy sparse_top_k_categorical_accuracy val_loss val_sparse_categorical_accuracy val_sparse_top_k_categorical_accuracy validation_loss validation_sparse_categorical_accuracy validation_sparse_top_k_categorical_accuracy"
+	trainerKeys       = "epoch eval_accuracy eval_loss eval_runtime eval_samples_per_second eval_steps_per_second grad_norm learning_rate loss total_flos train_loss train_runtime train_samples_per_second train_steps_per_second"
 	kerasBinary       = "binary_accuracy loss test_accuracy val_binary_accuracy val_loss validation_binary_accuracy validation_loss"
 )
 
@@ -84,8 +85,8 @@ var allFlavours = []flavour{
 		{name: "with_collection", keys: "test_MulticlassAccuracy test_loss train_MulticlassAccuracy train_loss val_MulticlassAccuracy val_loss", want: "test_MulticlassAccuracy"},
 	}},
 	{"Transformers", "train_transformers.py", "torch", nil, []training{
-		{name: "evaluation", keys: "", want: "eval_accuracy"},
-		{name: "prediction", keys: "", want: "test_accuracy"},
+		{name: "evaluation", keys: trainerKeys, want: "eval_accuracy"},
+		{name: "prediction", keys: trainerKeys + " test_accuracy test_loss test_runtime test_samples_per_second test_steps_per_second", want: "test_accuracy"},
 	}},
 }
 

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -121,8 +122,10 @@ func startProxyAt(t *testing.T, env []string, args ...string) *proxy {
 	program, err := binary()
 	require.NoError(t, err)
 	p := &proxy{t: t, exited: make(chan struct{})}
-	usual := []string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--state-dir", t.TempDir(),
-		"--carbon-intensity", fmt.Sprint(intensity)}
+	usual := []string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--state-dir", t.TempDir()}
+	if !slices.Contains(args, "--live") && !slices.Contains(args, "--location") { // over which it wins
+		usual = append(usual, "--carbon-intensity", fmt.Sprint(intensity))
+	}
 	p.cmd = exec.Command(program, append(usual, args...)...)
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Env = append(os.Environ(), env...)

@@ -30,4 +30,6 @@ func TestMLflow29(t *testing.T) {
 			assert.InEpsilon(t, 10*m["emissions/inference_g"]/500, m["emission_per_10_inferences"], 1e-9)
 		}
 	}
+	inferred(t, output(t, pythonIn(t, env, p.url, "inference.py", t.Name(), "evaluations"))["run"], 100, "mlflow.models.evaluate")
+	notInferred(t, output(t, pythonIn(t, env, p.url, "inference.py", t.Name(), "predicted_before"))["run"])
 }

@@ -45,6 +45,7 @@ func (h *history) check() {
 			require.GreaterOrEqual(h.rt, e[c]+1e-9, r.last[c], "%s falls", c)
 			require.LessOrEqual(h.rt, record.Gaps[c].For, record.Duration())
 		}
+		require.LessOrEqual(h.rt, e.Total().Joules(), record.Machine.Joules()+1e-6, "a run is a part of its machine")
 		r.last = e
 		for i, g := range record.Segments {
 			require.False(h.rt, g.End.Before(g.Start))

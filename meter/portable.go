@@ -127,3 +127,18 @@ func (portable) peer(local, remote netip.AddrPort) (int, error) {
 	}
 	return 0, ErrNoPeer
 }
+
+// listener is system's.
+func (portable) listener(at netip.AddrPort) (int, error) {
+	conns, err := net.Connections("tcp")
+	if err != nil {
+		return 0, fmt.Errorf("list connections: %w", err)
+	}
+	for _, c := range conns {
+		ip, err := netip.ParseAddr(c.Laddr.IP)
+		if err == nil && c.Status == "LISTEN" && c.Pid > 0 && c.Laddr.Port == uint32(at.Port()) && (ip.IsUnspecified() || ip.Unmap() == at.Addr()) {
+			return int(c.Pid), nil
+		}
+	}
+	return 0, ErrNoPeer
+}

@@ -36,7 +36,7 @@ func (m *Meter) sample() {
 	boot := m.boot() // at once, so that a reading that takes long passes for no suspension
 	elapsed := now.Sub(m.lastRead)
 	asleep := boot - m.lastBoot - elapsed
-	start := m.last
+	start, sensed := m.last, m.totals.Sensors.Total()
 	busy, forks, unread := m.sys.machine()
 	if unread == nil {
 		m.follow(forks)
@@ -51,6 +51,7 @@ func (m *Meter) sample() {
 		r := s.current()
 		r.Segments[len(r.Segments)-1].End = now // time passes for a run that used nothing, too
 		r.miss(why)
+		r.Machine += m.totals.Sensors.Total() - sensed
 		s.past.add(start, now, s.given)
 		s.given = Energies{}
 	}

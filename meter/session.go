@@ -38,6 +38,7 @@ type Segment struct {
 	Phase      Phase
 	Start, End time.Time
 	Slices     []Slice
+	joined     time.Duration // of a segment that stands for many: their time; see compact
 }
 
 // Energy returns the segment's energy.
@@ -50,7 +51,12 @@ func (g Segment) Energy() Energies {
 }
 
 // Duration returns the segment's metered time.
-func (g Segment) Duration() time.Duration { return g.End.Sub(g.Start) }
+func (g Segment) Duration() time.Duration {
+	if g.joined > 0 {
+		return g.joined
+	}
+	return g.End.Sub(g.Start)
+}
 
 // Record is a session as plain data: it can be kept, split at the edges of a time series, and added up.
 type Record struct {
@@ -59,6 +65,7 @@ type Record struct {
 	Segments []Segment
 	Gaps     [components]Gap // time for which a component was not read as it should be
 	Asleep   time.Duration   // for which the machine was suspended; it is in the gaps, and not in the segments
+	Machine  Energy          // what the whole machine's sensors read meanwhile, of which the segments are a part
 }
 
 // Energy returns the energy over all segments.
@@ -99,11 +106,28 @@ func (r *Record) miss(g gaps) {
 	r.Asleep += g.asleep
 }
 
-// add puts energy used in [start, end) into the current segment, in the slot in which it began.
+// add puts energy used in [start, end) into the current segment, cut at the edges of the slots: evenly over the interval,
+// since no more is known of it.
 func (r *Record) add(start, end time.Time, e Energies) {
+	from, until := start.Round(0), end.Round(0) // by the clock on the wall, which slots go by, and which may be set
+	for edge := from.Truncate(slot).Add(slot); edge.Before(until); edge = edge.Add(slot) {
+		share := Energy(edge.Sub(from).Seconds() / until.Sub(from).Seconds())
+		var part Energies
+		for c := range e {
+			part[c] = e[c] * share
+			e[c] -= part[c]
+		}
+		r.put(start, edge, part)
+		start, from = edge, edge
+	}
+	r.put(start, end, e)
+}
+
+// put adds energy used within one slot.
+func (r *Record) put(start, end time.Time, e Energies) {
 	g := &r.Segments[len(r.Segments)-1]
 	g.End = end
-	if n := len(g.Slices); n > 0 && g.Slices[n-1].Start.Truncate(slot).Equal(start.Truncate(slot)) {
+	if n := len(g.Slices); n > 0 && sameSlot(g.Slices[n-1].Start, start) {
 		g.Slices[n-1].End = end
 		g.Slices[n-1].Energy.Add(e)
 		return
@@ -207,6 +231,9 @@ func (s *Session) Switch(p Phase) time.Time {
 	r := s.current()
 	now := s.meter.last
 	r.Segments = append(r.Segments, Segment{Phase: p, Start: now, End: now})
+	if s.held == nil {
+		r.compact()
+	}
 	return now
 }
 
@@ -216,7 +243,11 @@ func (s *Session) Switch(p Phase) time.Time {
 func (s *Session) Carve(from, to time.Time, p Phase) {
 	s.meter.mu.Lock()
 	defer s.meter.mu.Unlock()
+	if s.meter.last.Before(to) { // what was used since the last sample is not in the record yet
+		s.meter.sample()
+	}
 	s.record.carve(from, to, p, &s.past)
+	s.record.compact()
 	if s.held != nil {
 		s.held.carve(from, to, p, &s.past)
 	}
@@ -280,6 +311,7 @@ func (s *Session) release() {
 	}
 	s.record.Segments = append(s.record.Segments, held...)
 	s.record.miss(gaps{of: s.held.Gaps, asleep: s.held.Asleep})
+	s.record.Machine += s.held.Machine
 	s.held = nil
 	s.meter.totals.Runs.Add(s.pending)
 	s.pending = Energies{}

@@ -31,6 +31,9 @@ type system interface {
 	// peer returns the process at the other end of a TCP connection that was accepted on this machine; local and
 	// remote are its ends as the acceptor sees them. The error wraps ErrNoPeer where no visible process has it.
 	peer(local, remote netip.AddrPort) (int, error)
+	// listener returns the process that accepts TCP connections at an address. The error wraps ErrNoPeer where no
+	// visible process does.
+	listener(at netip.AddrPort) (int, error)
 }
 
 // stat is what is known of one process.

@@ -56,7 +56,7 @@ func CallerOf(r *http.Request) Caller {
 	if v := r.Header.Values("Cookie"); len(v) > 0 && c.header["Authorization"] == nil {
 		c.header["Cookie"] = v
 	}
-	for _, mount := range []string{"/api/2.0/", "/ajax-api/2.0/"} {
+	for _, mount := range []string{"/api/2.0/", "/ajax-api/2.0/", "/api/3.0/", "/ajax-api/3.0/", "/v1/traces"} {
 		if i := strings.LastIndex(r.URL.Path, mount); i >= 0 {
 			c.prefix = r.URL.Path[:i]
 			break
@@ -363,9 +363,6 @@ func (w wireRun) run() Run {
 	}
 	for _, m := range w.Outputs.Models {
 		r.ModelOutputs = append(r.ModelOutputs, m.ID)
-	}
-	for _, p := range w.Data.Params {
-		r.Params[p.Key] = p.Value
 	}
 	return r
 }

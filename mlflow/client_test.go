@@ -76,6 +76,8 @@ func TestCaller(t *testing.T) {
 		"/api/2.0/mlflow/runs/update":                                              "/base/api/2.0/mlflow/runs/log-batch",
 		"/api/2.0/preview/mlflow/runs/update":                                      "/base/api/2.0/mlflow/runs/log-batch",
 		"/static/ajax-api/2.0/mlflow/runs/update":                                  "/base/static/api/2.0/mlflow/runs/log-batch",
+		"/static/api/3.0/mlflow/traces":                                            "/base/static/api/2.0/mlflow/runs/log-batch",
+		"/static/v1/traces":                                                        "/base/static/api/2.0/mlflow/runs/log-batch",
 		"/mlflow/v1.0/subscriptions/s/resourceGroups/r/api/2.0/mlflow/runs/update": "/base/mlflow/v1.0/subscriptions/s/resourceGroups/r/api/2.0/mlflow/runs/log-batch",
 	} {
 		var got *http.Request

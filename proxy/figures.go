@@ -73,7 +73,10 @@ type totals struct {
 	duration            time.Duration
 	training, inference carbon.Mass
 	low, high           carbon.Mass
-	inferred            bool // an inference phase is known
+	electricity         electricity
+	embodied            carbon.Mass // of making this machine
+	inferred            bool        // an inference phase is known
+	untrained           bool        // what the training took is not known
 	predicting          time.Duration
 	inferLow, inferHigh carbon.Mass
 }
@@ -88,7 +91,10 @@ func (t totals) plus(o totals) totals {
 	t.inference += o.inference
 	t.low += o.low
 	t.high += o.high
+	t.electricity = t.electricity.plus(o.electricity)
+	t.embodied += o.embodied
 	t.inferred = t.inferred || o.inferred
+	t.untrained = t.untrained || o.untrained
 	t.predicting += o.predicting
 	t.inferLow += o.inferLow
 	t.inferHigh += o.inferHigh
@@ -97,7 +103,7 @@ func (t totals) plus(o totals) totals {
 
 // reckon turns a record's joules into grams, slice by slice, since the intensity may change over time.
 func (p *Proxy) reckon(r meter.Record) totals {
-	t := totals{energy: r.Energy(), duration: r.Duration()}
+	t := totals{energy: r.Energy(), duration: r.Duration(), electricity: p.electricityOf(r), embodied: p.embodiedOf(r)}
 	for _, segment := range r.Segments {
 		if segment.Phase == meter.Inference {
 			t.inferred = true
@@ -172,6 +178,8 @@ func earlier(r mlflow.Run) totals {
 	switch {
 	case t.inferred:
 		t.training, t.inference = carbon.Mass(value(metricTraining)), carbon.Mass(value(metricInference))
+		_, trained := r.Metrics[metricTraining]
+		t.untrained = !trained
 	case slices.Contains(clientsMetrics(r.Tags), metricEmissions):
 		// What stands under this name is not ours: it follows from the energy, by the intensity of that time.
 		intensity, _ := strconv.ParseFloat(r.Tags[tagIntensity], 64)
@@ -188,6 +196,7 @@ func earlier(r mlflow.Run) totals {
 	if t.inferred && r.Tags[tagInferenceMethod] == methodReadings {
 		t.predicting = meter.Resolution // at least
 	}
+	t.electricity, t.embodied = earlierElectricity(r, t), carbon.Mass(value(metricEmbodied))
 	return t
 }
 
@@ -249,9 +258,12 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 	if name, _, ok := p.cfg.Meter.Method(meter.Machine); ok {
 		tag(tagMethod+meter.Machine.String(), name)
 	}
+	metric(metricFacility, t.electricity.Facility)
 	metric(metricDuration, t.duration.Seconds())
 	if t.inferred {
-		metric(metricTraining, t.training.Grams())
+		if !t.untrained {
+			metric(metricTraining, t.training.Grams())
+		}
 		metric(metricInference, t.inference.Grams())
 		metric(metricInferLow, t.inferLow.Grams())
 		metric(metricInferHigh, t.inferHigh.Grams())
@@ -277,22 +289,32 @@ func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.
 			if source != sourceTag {
 				r.told = append(r.told, formatCount(count))
 				tag(tagInferences, formatCount(count))
+			} else if r.word != "" && r.word != now.Tags[tagInferences] { // ours was written over the user's
+				tag(tagInferences, r.word)
 			}
 			if t.inference > 0 {
 				mine(metricInferences, 10*t.inference.Grams()/count)
 				mine(metricSDKInferences, 10*t.inference.Grams()/count)
 			}
+			if t.embodied > 0 {
+				metric(metricSCI, t.sci(count))
+			}
 		}
 	}
 
-	intensity, source := p.cfg.Supply.Intensity(at)
 	tag(tagStatus, r.status(record))
 	tag(tagScope, string(record.Scope))
 	if record.Unit != "" {
 		tag(tagUnit, string(record.Unit))
 	}
-	tag(tagIntensity, strconv.FormatFloat(intensity.GPerKWh(), 'f', -1, 64))
-	tag(tagIntensitySource, source)
+	tag(tagIntensity, strconv.FormatFloat(t.electricity.intensity(), 'f', -1, 64))
+	tag(tagIntensitySource, t.electricity.Sources)
+	tag(tagIntensityKind, t.electricity.Kinds)
+	tag(tagSlices, t.electricity.Ledger.Encode(slicesLimit))
+	if t.embodied > 0 {
+		metric(metricEmbodied, t.embodied.Grams())
+		tag(tagSCI, p.describeSCI(record))
+	}
 	tag(tagLocation, p.cfg.Supply.Place().Code)
 	tag(tagPUE, strconv.FormatFloat(p.cfg.Supply.PUE(), 'f', -1, 64))
 	if kept := p.clientsOwn(r); kept != "" {

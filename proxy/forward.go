@@ -39,6 +39,7 @@ func newTransport(config *tls.Config) *http.Transport {
 
 type forwardConfig struct {
 	Upstream        *url.URL // base, with its path prefix
+	Server, Flag    string   // what it is and which flag names it, for when it is not there; empty: the MLflow server
 	UpstreamHost    string   // Host to send; empty: the upstream's own
 	Transport       http.RoundTripper
 	ModifyResponse  func(*http.Response) error
@@ -182,12 +183,13 @@ func (f *forwarder) fail(w http.ResponseWriter, r *http.Request, err error) {
 		f.cfg.OnUpstreamError(err)
 	}
 	f.cfg.Logger.Error("upstream does not answer", "method", r.Method, "path", r.URL.Path, "error", err)
+	server := cmp.Or(f.cfg.Server, "MLflow server")
 	if isTimeout(err) {
-		refuse(w, http.StatusGatewayTimeout, "DEADLINE_EXCEEDED", "mlflow-emissions-proxy: the MLflow server at "+f.cfg.Upstream.Host+" did not answer in time")
+		refuse(w, http.StatusGatewayTimeout, "DEADLINE_EXCEEDED", "mlflow-emissions-proxy: the "+server+" at "+f.cfg.Upstream.Host+" did not answer in time")
 		return
 	}
-	refuse(w, http.StatusBadGateway, "TEMPORARILY_UNAVAILABLE", "mlflow-emissions-proxy: the MLflow server at "+f.cfg.Upstream.Host+
-		" cannot be reached; is it running, and is --upstream right?")
+	refuse(w, http.StatusBadGateway, "TEMPORARILY_UNAVAILABLE", "mlflow-emissions-proxy: the "+server+" at "+f.cfg.Upstream.Host+
+		" cannot be reached; is it running, and is "+cmp.Or(f.cfg.Flag, "--upstream")+" right?")
 }
 
 // buffers keeps the buffers through which bodies are copied.

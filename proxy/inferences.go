@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"cmp"
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -19,6 +18,7 @@ const (
 	sourceTag      = "tag"
 	sourceEvaluate = "mlflow.models.evaluate"
 	sourceNested   = "nested runs"
+	sourceServing  = "serving"
 )
 
 // span is a prediction that a trace tells of: its root span.
@@ -29,28 +29,38 @@ type span struct {
 
 // count is what is known of how many predictions a run made. It is guarded by Proxy.mu.
 type count struct {
-	before      float64             // in earlier sessions
-	beforeBy    string              // who counted those
-	evaluated   float64             // by mlflow.models.evaluate
-	evaluations []span              // when that was
-	traced      map[string][]span   // root spans by source
-	seen        map[string]bool     // traces that were counted
-	nested      map[string]*float64 // of runs nested in this one that predict, by id; nil where it is not known
-	told        []string            // what we wrote as emissions.inferences, if only for an update that the server then refused
+	before    float64             // in earlier sessions
+	beforeBy  string              // who counted those
+	evaluated float64             // by mlflow.models.evaluate
+	traced    tracedCount         // by traces
+	nested    map[string]*float64 // of runs nested in this one that predict, by id; nil where it is not known
+	served    float64             // rows that its model predicted in a scoring server since the run ended
+	users     float64             // what the user's tag said before those were added to it; 0 for nothing
+	word      string              // what the user set emissions.inferences to since then
+	uncounted bool                // there were predictions before that nobody counted
+	told      []string            // what we wrote as emissions.inferences, if only for an update that the server then refused
 }
 
 func newCount() count {
-	return count{traced: map[string][]span{}, seen: map[string]bool{}, nested: map[string]*float64{}}
+	return count{traced: newTracedCount(), nested: map[string]*float64{}}
 }
 
 // inferences returns the number of predictions in the run's inference phase, and who counted them: what the user's tag
 // says, else what evaluations, traces and nested runs tell. It is not ok where there are predictions that nobody counted.
 func (c *count) inferences(now mlflow.Run) (n float64, source string, ok bool) {
-	if source := now.Tags[tagInferenceSource]; source == "" || source == sourceTag || !slices.Contains(c.told, now.Tags[tagInferences]) {
-		if n, err := strconv.ParseFloat(strings.TrimSpace(now.Tags[tagInferences]), 64); err == nil && n > 0 && !math.IsInf(n, 0) {
+	if n, ok := c.usersCount(now); ok {
+		if c.users = n; c.served == 0 {
 			return n, sourceTag, true
 		}
 	}
+	if c.users > 0 && c.served > 0 {
+		return c.users + c.served, sourceTag + "+" + sourceServing, true
+	}
+	return c.counted()
+}
+
+// counted returns what was counted without the user's word.
+func (c *count) counted() (n float64, source string, ok bool) {
 	var by []string
 	add := func(more float64, source string) {
 		n += more
@@ -62,22 +72,43 @@ func (c *count) inferences(now mlflow.Run) (n float64, source string, ok bool) {
 	}
 	add(c.before, cmp.Or(c.beforeBy, sourceEvaluate))
 	add(c.evaluated, sourceEvaluate)
-	for _, source := range slices.Sorted(maps.Keys(c.traced)) {
-		for _, s := range c.traced[source] {
-			// A model that is traced while it is evaluated predicts no more for that. Traces tell time in milliseconds.
-			middle := s.start.Add(s.end.Sub(s.start) / 2)
-			if !slices.ContainsFunc(c.evaluations, func(e span) bool { return middle.After(e.start) && middle.Before(e.end) }) {
-				add(1, source)
-			}
-		}
+	for _, source := range c.traced.sources() {
+		add(c.traced.by[source], source)
 	}
+	complete := !c.uncounted
 	for _, more := range c.nested {
 		if more == nil {
-			return 0, "", false
+			complete = false
+			continue
 		}
 		add(*more, sourceNested)
 	}
-	return n, strings.Join(by, "+"), n > 0
+	add(c.served, sourceServing)
+	return n, strings.Join(by, "+"), n > 0 && complete
+}
+
+// usersCount returns the number that the user has set, which is not one that we wrote.
+func (c *count) usersCount(now mlflow.Run) (n float64, ok bool) {
+	word := c.word
+	if word == "" {
+		word = now.Tags[tagInferences]
+		if source := now.Tags[tagInferenceSource]; source != "" && source != sourceTag && slices.Contains(c.told, word) {
+			return 0, false
+		}
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(word), 64)
+	return n, err == nil && n > 0 && !math.IsInf(n, 0)
+}
+
+// heard notes the user's count when it comes: figures that are on their way just then may write ours over it.
+func (p *Proxy) heard(r *run, tags []mlflow.Tag) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range tags {
+		if t.Key == tagInferences {
+			r.word = t.Value
+		}
+	}
 }
 
 // recall takes over what earlier sessions counted and wrote into the run.
@@ -97,8 +128,27 @@ func (p *Proxy) predicted(id string, caller mlflow.Caller, source string, spans 
 			return
 		}
 	}
-	if p.carve(r, source, spans) && over {
-		p.complete(r, caller)
+	if !p.carve(r, source, spans) {
+		return
+	}
+	p.mu.Lock()
+	over = over || p.runs[id] != r // it ended just now
+	r.behind = r.behind || r.ending > 0 || r.done
+	p.mu.Unlock()
+	if over {
+		p.completeSoon(r, caller)
+	}
+}
+
+// completeSoon lets what came late for an ended run be written off the client's path: traces come by the hundred, and what
+// comes while one waits is written with it.
+func (p *Proxy) completeSoon(r *run, caller mlflow.Caller) {
+	p.mu.Lock()
+	waits := r.completing
+	r.completing = true
+	p.mu.Unlock()
+	if !waits {
+		p.background(func() { p.complete(r, caller) })
 	}
 }
 
@@ -109,25 +159,16 @@ func (p *Proxy) carve(r *run, source string, spans []span) bool {
 	p.mu.Lock()
 	byTag := r.byTag
 	var fresh []span
-	for _, s := range spans {
-		if !r.seen[s.trace] {
-			r.seen[s.trace] = true
-			fresh = append(fresh, s)
-		}
-	}
 	if byTag != meter.Training {
-		r.traced[source] = append(r.traced[source], fresh...)
+		fresh = r.traced.add(source, spans, !r.evaluates.IsZero())
 	}
 	p.mu.Unlock()
-	if len(fresh) == 0 || byTag == meter.Training {
-		return false
-	}
 	if r.session != nil && byTag == "" {
 		for _, s := range fresh {
 			r.session.Carve(s.start, s.end, meter.Inference)
 		}
 	}
-	return true
+	return len(fresh) > 0
 }
 
 // infersByName says of a run's name that the run is there to predict: "inference", "inference-resnet50", "batch inference".

@@ -91,6 +91,7 @@ func TestTracedPredictions(t *testing.T) {
 	assert.Equal(t, "traces", r.tags[tagInferenceSource])
 
 	b.proxy.predicted(id, mlflow.Caller{}, "traces", []span{{"t3", between, time.Now()}})
+	b.proxy.writers.Wait()
 	late := b.mlflow.of(id)
 	assert.Equal(t, "3", late.tags[tagInferences])
 	assert.Greater(t, late.metrics[metricInference], r.metrics[metricInference])

@@ -15,6 +15,9 @@ const lateIdle = 5 * time.Minute
 // restAfter is how long a process must do nothing to be taken as resting: some samples.
 const restAfter = 3 * time.Second
 
+// notTrainedHere is said of a run whose predictions are metered, and whose training was not.
+const notTrainedHere = "its training was not metered here"
+
 // ended returns a run that ended within the late window.
 func (p *Proxy) ended(id string) (*run, bool) {
 	r, ok := p.finished.Get(id)
@@ -37,6 +40,7 @@ func (p *Proxy) loggedLate(x *exchange, id string, l entries) {
 	if !ok || x.foreign {
 		return
 	}
+	p.heard(r, l.tags)
 	p.mu.Lock()
 	matters := r.owed
 	p.mu.Unlock()
@@ -66,14 +70,21 @@ func (p *Proxy) complete(r *run, caller mlflow.Caller) {
 		return
 	}
 	p.mu.Lock()
-	r.owed = true
+	r.owed, r.completing = true, false
 	p.mu.Unlock()
 	now, err := p.readForFigures(ctx, caller, r.id)
 	if err != nil {
 		p.log.Warn("cannot read the run; what came late does not count yet", "run", r.id, "error", err)
 		return // what is logged to the run next tries again
 	}
-	record := r.session.Record()
+	if now.Tags[tagRecomputed] != "" { // by the user's wish, with another intensity than ours
+		p.finished.Delete(r.id)
+		p.mu.Lock()
+		r.owed = false
+		p.mu.Unlock()
+		return
+	}
+	record := r.latest()
 	p.mu.Lock()
 	r.noticeClients(now)
 	f := p.figuresOf(r, record, &now, time.Now())
@@ -95,6 +106,14 @@ func (p *Proxy) complete(r *run, caller mlflow.Caller) {
 		p.log.Warn("what came late could not be written", "run", r.id, "error", err)
 	}
 	r.owed = err != nil && !refused(err)
+}
+
+// latest returns what an ended run used. One that is only served has no session here.
+func (r *run) latest() meter.Record {
+	if r.session == nil {
+		return r.final
+	}
+	return r.session.Record()
 }
 
 // leaveOut drops what stands in the run as it is.
@@ -143,7 +162,7 @@ func (p *Proxy) predictsLate(x *exchange, id string) {
 		r.base = earlier(now)
 		r.recall(now)
 		if r.base.duration == 0 {
-			r.partial = "its training was not metered here"
+			r.base.untrained, r.partial = true, notTrainedHere
 		}
 	}
 	p.schedule(r)
@@ -160,7 +179,7 @@ func (p *Proxy) predictsLate(x *exchange, id string) {
 	p.finished.Delete(id)
 	p.log.Info("run predicts after its end", "run", id, "scope", session.Scope())
 	trainer := meter.Process{}
-	if old != nil {
+	if old != nil && old.session != nil {
 		trainer = old.session.Opener()
 	}
 	go p.guard(func() { p.watchLate(r, trainer) })
@@ -168,7 +187,7 @@ func (p *Proxy) predictsLate(x *exchange, id string) {
 
 // follow makes r go on from where an ended session of the same run stood.
 func (p *Proxy) follow(r, old *run) {
-	record := old.session.Record()
+	record := old.latest()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r.base = old.base.plus(p.reckon(record))

@@ -177,17 +177,24 @@ func TestABetterAccuracyComesLate(t *testing.T) {
 func TestABriefPhase(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
-	id := b.create("")
-	b.tag(id, tagPhase, "inference")
-	for end := time.Now().Add(5 * time.Millisecond); time.Now().Before(end); {
+	for range 50 { // a machine that is busy with other things may take too long
+		id := b.create("")
+		b.tag(id, tagPhase, "inference")
+		for end := time.Now().Add(5 * time.Millisecond); time.Now().Before(end); {
+		}
+		b.tag(id, tagPhase, "training")
+		b.tag(id, tagInferences, "10")
+		b.finish(id)
+		r := b.mlflow.of(id)
+		if r.tags[tagInferenceMethod] == methodReadings {
+			continue
+		}
+		require.Greater(t, r.metrics[metricInference], 0.0)
+		assert.Less(t, r.metrics[metricInferLow], r.metrics[metricInference]*0.7)
+		assert.Greater(t, r.metrics[metricInferHigh], r.metrics[metricInference]*1.5)
+		assert.Contains(t, r.tags[tagInferenceMethod], "CPU time x power of that second")
+		assert.InEpsilon(t, r.metrics[metricInference], r.metrics[metricInferences], 1e-9)
+		return
 	}
-	b.tag(id, tagPhase, "training")
-	b.tag(id, tagInferences, "10")
-	b.finish(id)
-	r := b.mlflow.of(id)
-	require.Greater(t, r.metrics[metricInference], 0.0)
-	assert.Less(t, r.metrics[metricInferLow], r.metrics[metricInference]*0.7)
-	assert.Greater(t, r.metrics[metricInferHigh], r.metrics[metricInference]*1.5)
-	assert.Contains(t, r.tags[tagInferenceMethod], "CPU time x power of that second")
-	assert.InEpsilon(t, r.metrics[metricInference], r.metrics[metricInferences], 1e-9)
+	t.Fatal("no phase was brief")
 }

@@ -263,3 +263,41 @@ func TestALargeUpdateEndsItsRun(t *testing.T) {
 	b.post("log-batch", `{"run_id":"`+id+`","metrics":[],"pad":"`+strings.Repeat("x", 2*maxWatchedBody)+`"}`)
 	assert.Len(t, b.mlflow.of(id).batches, 2, "the client's own came through")
 }
+
+// An ended run is kept for what comes late, and no longer: then nothing is left of it. How much it is meanwhile is seen with -v.
+func TestEndedRunsLeaveNothing(t *testing.T) { // not parallel: it measures the heap
+	b := newBench(t, nil)
+	heap := func() float64 {
+		var m runtime.MemStats
+		http.DefaultClient.CloseIdleConnections()
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	round := func() {
+		for range 300 {
+			code, answer := b.post("create", `{"experiment_id":"0"}`)
+			require.Equal(t, 200, code)
+			_, id, _ := strings.Cut(answer, `"run_id":"`)
+			id, _, _ = strings.Cut(id, `"`)
+			b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+		}
+		b.mlflow.mu.Lock()
+		b.mlflow.calls = nil
+		for id := range b.mlflow.runs { // else their number would name them anew
+			b.mlflow.runs[id] = &fakeRun{}
+		}
+		b.mlflow.mu.Unlock()
+	}
+	round()
+	b.proxy.finished.Flush()
+	before := heap()
+	round()
+	kept := heap()
+	b.proxy.finished.Flush()
+	after := heap()
+	t.Logf("%.1f KiB for a run that is kept, %.1f KiB after that", (kept-before)/300/1024, (after-before)/300/1024)
+	assert.Zero(t, b.open())
+	assert.Less(t, (after-before)/300, 1500.0, "bytes for each run, those of the fake server included")
+}

@@ -18,11 +18,14 @@ const (
 	kindLogBatch
 	kindSetTag
 	kindLogInputs
+	kindTrace // MLflow's client writes a trace
+	kindSpans // spans come by OpenTelemetry's protocol
 	kinds
 )
 
-// names are the last elements of the watched calls' paths.
-var names = [kinds]string{"other", "create", "update", "delete", "restore", "log-metric", "log-batch", "set-tag", "log-inputs"}
+// names are the last elements of the watched calls' paths, but for spans, which end in "/v1/traces".
+var names = [kinds]string{"other", "create", "update", "delete", "restore", "log-metric", "log-batch", "set-tag", "log-inputs",
+	"traces", "spans"}
 
 // String returns the kind as it is named in /metrics.
 func (k kind) String() string { return names[k] }
@@ -38,20 +41,27 @@ func match(method, path string) (k kind, ui bool) {
 	if !ok {
 		return kindOther, false
 	}
-	for i := kindCreate; i < kinds; i++ {
+	if name == "traces" && strings.HasSuffix(rest, "/v1") {
+		return kindSpans, false
+	}
+	for i := kindCreate; i < kindSpans; i++ {
 		if names[i] == name {
 			k = i
 		}
 	}
+	of, since := "/mlflow/runs", "2.0"
+	if k == kindTrace {
+		of, since = "/mlflow", "3.0"
+	}
 	if k == kindOther {
 		return kindOther, false
 	}
-	if rest, ok = strings.CutSuffix(rest, "/mlflow/runs"); !ok {
+	if rest, ok = strings.CutSuffix(rest, of); !ok {
 		return kindOther, false
 	}
 	rest = strings.TrimSuffix(rest, "/preview")
 	rest, version, ok := cutLast(rest)
-	if !ok || version != "2.0" {
+	if !ok || version != since {
 		return kindOther, false
 	}
 	switch {

@@ -22,8 +22,10 @@ var (
 	energyDesc  = prometheus.NewDesc("emissions_energy_joules_total",
 		"Energy by component and owner: runs, rest (nobody's).", []string{"component", "owner"}, nil)
 	// Not a counter: it goes to the runs or to the rest when it is known whose it is.
-	pendingDesc = prometheus.NewDesc("emissions_pending_energy_joules", "Energy by component used since by runs that are about to end.", []string{"component"}, nil)
-	sensorDesc  = prometheus.NewDesc("emissions_sensor_energy_joules_total",
+	pendingDesc   = prometheus.NewDesc("emissions_pending_energy_joules", "Energy by component used since by runs that are about to end.", []string{"component"}, nil)
+	intensityDesc = prometheus.NewDesc("emissions_carbon_intensity_grams_per_kwh", "Carbon intensity of this machine's electricity now, in gCO2e per kWh, before PUE.", []string{"location"}, nil)
+	pueDesc       = prometheus.NewDesc("emissions_pue", "Power usage effectiveness that energy is multiplied with.", nil, nil)
+	sensorDesc    = prometheus.NewDesc("emissions_sensor_energy_joules_total",
 		"Energy by component as the sensors read it; the sum over the owners, and what is pending.", []string{"component"}, nil)
 )
 
@@ -54,6 +56,8 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- energyDesc
 	ch <- pendingDesc
 	ch <- sensorDesc
+	ch <- intensityDesc
+	ch <- pueDesc
 }
 
 // Collect is prometheus.Collector's. All energies are of the same reading, so that they add up.
@@ -67,6 +71,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	m.proxy.mu.Unlock()
 	ch <- prometheus.MustNewConstMetric(runningDesc, prometheus.GaugeValue, float64(running))
+	supply := m.proxy.cfg.Supply
+	ch <- prometheus.MustNewConstMetric(intensityDesc, prometheus.GaugeValue, supply.At(time.Now()).Intensity.GPerKWh(), supply.Place().Code)
+	ch <- prometheus.MustNewConstMetric(pueDesc, prometheus.GaugeValue, supply.PUE())
 	t := m.proxy.cfg.Meter.Totals()
 	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
 		for owner, e := range map[string]meter.Energies{"runs": t.Runs, "rest": t.Rest} {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,12 +26,14 @@ type phases struct {
 	byTag     meter.Phase // what the user switched to last; then nothing is guessed
 	evaluates time.Time   // since when what may be an evaluation goes on: its dataset was logged then
 	infers    bool        // the run is there to predict, by its name or its tag
+	scores    time.Time   // since when mlflow.genai.evaluate predicts and scores
+	given     bool        // predictions stand in the data that is evaluated, as it seems
 	ofModel   string      // metrics of a logged model that were logged last
 	count
 }
 
 // wordsOfInterest stand in the bodies of calls that must be understood; most others need not be.
-var wordsOfInterest = [][]byte{[]byte("emission"), []byte("example_count"), []byte(tagParent)}
+var wordsOfInterest = [][]byte{[]byte("emission"), []byte("example_count"), []byte(tagParent), []byte(runTypeEvaluation), []byte(tagDatasets)}
 
 // logged looks at what a run has logged.
 func (p *Proxy) logged(x *exchange) {
@@ -72,6 +75,7 @@ func (p *Proxy) logged(x *exchange) {
 	if x.kind == kindLogInputs {
 		p.datasets(r, m["datasets"])
 	}
+	p.heard(r, l.tags)
 	for _, t := range l.tags {
 		p.tagged(r, t, x.caller)
 	}
@@ -146,6 +150,16 @@ func (p *Proxy) tagged(r *run, t mlflow.Tag, caller mlflow.Caller) {
 		}
 	case tagParent:
 		p.nest(r, t.Value)
+	case tagDatasets:
+		p.mu.Lock()
+		r.given = false
+		p.mu.Unlock()
+	case tagRunType:
+		if t.Value == runTypeEvaluation {
+			p.mu.Lock()
+			r.scores = time.Now()
+			p.mu.Unlock()
+		}
 	case tagPhase:
 		phase := meter.Phase(t.Value)
 		p.mu.Lock()
@@ -182,6 +196,7 @@ func (p *Proxy) datasets(r *run, raw json.RawMessage) {
 		Tags    []mlflow.Tag `json:"tags"`
 		Dataset struct {
 			Digest string `json:"digest"`
+			Schema string `json:"schema"`
 		} `json:"dataset"`
 	}
 	if json.Unmarshal(raw, &inputs) != nil {
@@ -202,15 +217,42 @@ func (p *Proxy) datasets(r *run, raw json.RawMessage) {
 		defer r.switching.Unlock()
 		p.mu.Lock()
 		byTag := r.byTag
+		r.given = hasPredictions(input.Dataset.Schema)
 		p.mu.Unlock()
 		if r.session != nil && byTag == "" {
 			since := r.session.Switch(meter.Training) // until the count comes
 			p.mu.Lock()
-			r.evaluates = since
+			r.evaluates, r.traced.undecided = since, nil
 			p.mu.Unlock()
 		}
 		return
 	}
+}
+
+// tagDatasets is set by mlflow.models.evaluate once the dataset is logged, where what it evaluates is a logged model.
+const tagDatasets = "mlflow.datasets"
+
+// predictionColumn is how people call a column of predictions.
+var predictionColumn = regexp.MustCompile(`(?i)^(.*[_ .])?(y_?preds?|preds?|predicted|predictions?|y_?hat)([_ .].*)?$|^(model_?)?outputs?$`)
+
+// hasPredictions says of a dataset whether a column of it looks like predictions: then an evaluation of no logged model is
+// taken for one of those, which predicts nothing. MLflow's calls are the same for it as for the evaluation of a function (seen
+// with 2.9.2 and 3.17.2), and so the name is all that there is to tell them apart.
+func hasPredictions(schema string) bool {
+	var of struct {
+		Columns []struct {
+			Name string `json:"name"`
+		} `json:"mlflow_colspec"`
+	}
+	if json.Unmarshal([]byte(schema), &of) != nil {
+		return false
+	}
+	for _, c := range of.Columns {
+		if predictionColumn.MatchString(c.Name) {
+			return true
+		}
+	}
+	return false
 }
 
 // metric notices the number of predictions, and metrics of the client's own under our names.
@@ -231,7 +273,9 @@ func (p *Proxy) isEvaluated(r *run, count float64) {
 	defer r.switching.Unlock()
 	p.mu.Lock()
 	since := r.evaluates
-	if !since.IsZero() || r.byTag != "" {
+	if r.given {
+		r.evaluates, since = time.Time{}, time.Time{}
+	} else if !since.IsZero() || r.byTag != "" {
 		r.evaluated += count
 	}
 	r.evaluates = time.Time{}
@@ -242,6 +286,6 @@ func (p *Proxy) isEvaluated(r *run, count float64) {
 	until := r.session.Switch(meter.Training)
 	r.session.Carve(since, until, meter.Inference)
 	p.mu.Lock()
-	r.evaluations = append(r.evaluations, span{start: since, end: until})
+	r.traced.evaluated(span{start: since, end: until})
 	p.mu.Unlock()
 }

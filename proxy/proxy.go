@@ -36,6 +36,7 @@ type Config struct {
 	AllowedHosts    []string          // as MLflow's --allowed-hosts; empty: any but names of the world that lead to loopback
 	Meter           *meter.Meter
 	Supply          *carbon.Supply
+	Embodied        carbon.Embodied // of making this machine; zero: not known, and not counted
 	Scope           meter.Scope
 	LocalClients    []netip.Prefix // whose runs are on this machine
 	LogInterval     time.Duration  // how often a running run's emissions_g is logged; 0: only at the end
@@ -137,6 +138,7 @@ func (p *Proxy) Serve(s *http.Server, l net.Listener) error {
 type exchange struct {
 	kind    kind
 	ui      bool // from MLflow's own pages
+	header  http.Header
 	body    []byte
 	conn    *connection
 	caller  mlflow.Caller
@@ -160,13 +162,16 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	kind, ui := match(r.Method, r.URL.Path)
+	if kind == kindSpans && r.Header.Get(runHeader) == "" {
+		kind = kindOther // MLflow's own client names the run in the trace that it writes as well
+	}
 	p.metrics.requests[kind].Inc()
 	if kind == kindOther {
 		defer p.forgetWords(r.URL.Path)
 		p.forward.ServeHTTP(w, r)
 		return
 	}
-	x := &exchange{kind: kind, ui: ui, conn: connectionOf(r), caller: mlflow.CallerOf(r)}
+	x := &exchange{kind: kind, ui: ui, header: r.Header, conn: connectionOf(r), caller: mlflow.CallerOf(r)}
 	body, ok, err := readWatched(r)
 	switch {
 	case isTimeout(err): // the client is there, but will not end what it began

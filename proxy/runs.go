@@ -20,6 +20,7 @@ const meteredHeader = "X-Mlflow-Emissions-Metered"
 type run struct {
 	id     string
 	parent string      // the run that it is nested in
+	began  time.Time   // when we began to meter it
 	over   atomic.Bool // it ended, or was dropped
 
 	// write is held while figures are worked out and written, so that a run has one writer at a time.
@@ -38,6 +39,8 @@ type run struct {
 	pending    []byte         // the batch that could not be written
 	final      meter.Record   // what the figures were worked out from
 	unread     bool           // without the run's own metrics, which could not be read in time
+	behind     bool           // predictions were told of while the figures were worked out, which may be without them
+	completing bool           // what came after its end waits to be written
 	nextLog    time.Time      // when emissions_g is to be logged next
 	asked      time.Time      // of the latest request about the run
 	late       bool           // it had ended, and what it predicts since then is metered
@@ -51,7 +54,7 @@ type run struct {
 }
 
 func newRun(id string) *run {
-	return &run{id: id, write: newSlotLock(), asked: time.Now(), ours: map[string][]float64{}, clients: map[string]bool{}, phases: phases{count: newCount()}}
+	return &run{id: id, began: time.Now(), write: newSlotLock(), asked: time.Now(), ours: map[string][]float64{}, clients: map[string]bool{}, phases: phases{count: newCount()}}
 }
 
 // schedule sets when a new run's emissions_g is logged for the first time.
@@ -156,6 +159,8 @@ func (p *Proxy) after(x *exchange, res *http.Response) {
 				p.resume(x, id)
 			}
 		})
+	case kindTrace, kindSpans:
+		p.step(x, func() { p.traced(x) })
 	default:
 		p.step(x, func() { p.logged(x) })
 	}
@@ -287,8 +292,18 @@ func (p *Proxy) predicts(r *run, tags map[string]string, base totals) {
 	default:
 		return
 	}
-	if base.duration == 0 {
-		r.session.Carve(time.Time{}, time.Now(), meter.Inference)
+	if base.duration > 0 {
+		return
+	}
+	record := r.session.Record()
+	began, now := record.Segments[0].Start, time.Now()
+	r.session.Carve(began, now, meter.Inference)
+	p.mu.Lock()
+	around := p.runs[r.parent]
+	carve := around != nil && around.session != nil && around.byTag == ""
+	p.mu.Unlock()
+	if carve {
+		around.session.Carve(began, now, meter.Inference)
 	}
 }
 
@@ -457,7 +472,10 @@ func (p *Proxy) close(r *run, status string) {
 		delete(p.runs, r.id)
 		r.over.Store(true)
 	}
-	batch, caller, done, unread, measured := r.pending, r.caller, r.done, r.unread, r.whyNot() == ""
+	batch, caller, done, unread, measured := r.pending, r.caller, r.done, r.unread || r.behind, r.whyNot() == ""
+	if open && measured { // what comes late completes its figures
+		p.finished.SetDefault(r.id, r)
+	}
 	p.mu.Unlock()
 	if !open {
 		return
@@ -484,11 +502,8 @@ func (p *Proxy) close(r *run, status string) {
 	if r.session != nil {
 		p.infers(r, false)
 	}
-	if measured { // what comes late completes its figures
-		p.finished.SetDefault(r.id, r)
-		if unread {
-			p.background(func() { p.complete(r, caller) })
-		}
+	if measured && unread {
+		p.background(func() { p.complete(r, caller) })
 	}
 	p.log.Info("run ended", "run", r.id, "status", status)
 }

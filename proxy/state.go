@@ -33,7 +33,10 @@ type keptRun struct {
 	Low       carbon.Mass          `json:"low_g"`
 	High      carbon.Mass          `json:"high_g"`
 	Inferred  bool                 `json:"inferred"`
+	Supplied  electricity          `json:"electricity"`
+	Embodied  carbon.Mass          `json:"embodied_g"`
 	Count     float64              `json:"inferences"`
+	CountBy   string               `json:"inferences_by"`
 	Ours      map[string][]float64 `json:"written"`
 	Clients   map[string]bool      `json:"clients"`
 }
@@ -53,9 +56,10 @@ func (p *Proxy) Keep(dir string) error {
 			continue
 		}
 		t := r.base.plus(p.reckon(r.final))
+		count, by, _ := r.counted()
 		k.Runs = append(k.Runs, keptRun{
 			ID: r.id, Parent: r.parent, Phase: r.byTag, Scope: r.session.Scope(), Process: r.session.Opener(), Energy: t.energy, Duration: t.duration, Training: t.training,
-			Inference: t.inference, Low: t.low, High: t.high, Inferred: t.inferred, Count: r.before + r.evaluated, Ours: maps.Clone(r.ours), Clients: maps.Clone(r.clients),
+			Inference: t.inference, Low: t.low, High: t.high, Inferred: t.inferred, Supplied: t.electricity, Embodied: t.embodied, Count: count, CountBy: by, Ours: maps.Clone(r.ours), Clients: maps.Clone(r.clients),
 		})
 	}
 	slices.SortFunc(k.Runs, func(a, b keptRun) int { return cmp.Compare(p.depth(a.ID), p.depth(b.ID)) })
@@ -108,8 +112,9 @@ func (p *Proxy) Restore(dir string) error {
 		if old.Phase != "" {
 			p.setPhase(r, old.Phase)
 		}
-		r.base = totals{energy: old.Energy, duration: old.Duration, training: old.Training, inference: old.Inference, low: old.Low, high: old.High, inferred: old.Inferred}
-		r.before, r.told = old.Count, []string{formatCount(old.Count)}
+		r.base = totals{energy: old.Energy, duration: old.Duration, training: old.Training, inference: old.Inference, low: old.Low, high: old.High, inferred: old.Inferred,
+			electricity: old.Supplied, embodied: old.Embodied}
+		r.before, r.beforeBy, r.told = old.Count, old.CountBy, []string{formatCount(old.Count)}
 		r.partial = fmt.Sprintf("the proxy was down for %.0f s", time.Since(k.Stopped).Seconds())
 		for key, v := range old.Ours {
 			r.ours[key] = v

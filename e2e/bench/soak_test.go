@@ -210,11 +210,12 @@ func (s *soak) report(seen []gauges, first, last, idle gauges, length time.Durat
 	fmt.Fprintf(&b, "%s; %s; load average before: %s, after: %s, with other work on the machine.\n\n", cpuName(s.t), runtime.Version(), load, loadAverage(s.t))
 	fmt.Fprintf(&b, `%d clients go from run to run for %s, on the real server: create, three times log-metric, log-batch with an accuracy (not for every tenth run), an artifact of %d KiB up and down, update; and in each run one more connection that hangs up in the middle: of a header, of an upload, of a download, or
 right after the update that ends the run. %d runs, %d requests, %d hang-ups; %d answers other than 200.
-Runs that ended are kept for an hour, for what comes late, and ten minutes only add to them: %.1f KiB of resident memory for each, by the two means.
+Runs that ended are kept for an hour, for what comes late, and ten minutes only add to them: %.1f KiB of resident memory for each, by the two means;
+that nothing is left of them then is tested (%s).
 
 | minute | runs | goroutines | descriptors | resident MiB | heap MiB | sessions |
 |--:|--:|--:|--:|--:|--:|--:|
-`, soakClients, length, soakArtifact>>10, s.runs.Load(), s.requests.Load(), s.hung.Load(), s.wrong.Load(), (last.resident-first.resident)/(last.ended-first.ended)/(1<<10))
+`, soakClients, length, soakArtifact>>10, s.runs.Load(), s.requests.Load(), s.hung.Load(), s.wrong.Load(), (last.resident-first.resident)/(last.ended-first.ended)/(1<<10), "`TestEndedRunsLeaveNothing`")
 	row := func(name string, g gauges, running string) {
 		fmt.Fprintf(&b, "| %s | %.0f | %.0f | %.0f | %.1f | %.1f | %s |\n", name, g.ended, g.goroutines, g.files, g.resident/(1<<20), g.heap/(1<<20), running)
 	}

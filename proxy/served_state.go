@@ -1,0 +1,89 @@
+package proxy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"mlflow-emissions-proxy/carbon"
+	"mlflow-emissions-proxy/meter"
+)
+
+// servingFile is where is kept what runs have not been given yet of what serving their models used.
+const servingFile = "serving.json"
+
+// keptDue is a due as it is kept.
+type keptDue struct {
+	RunID      string         `json:"run_id"`
+	Energy     meter.Energies `json:"energy_j"`
+	Duration   time.Duration  `json:"duration_ns"`
+	Predicting time.Duration  `json:"predicting_ns"`
+	Inference  carbon.Mass    `json:"inference_g"`
+	Low        carbon.Mass    `json:"low_g"`
+	High       carbon.Mass    `json:"high_g"`
+	InferLow   carbon.Mass    `json:"inference_low_g"`
+	InferHigh  carbon.Mass    `json:"inference_high_g"`
+	Rows       float64        `json:"rows"`
+	Partial    string         `json:"partial"`
+	Tried      float64        `json:"tried_g"`
+}
+
+// Keep writes into the state folder what could not be given to the runs. It is called when the proxy stops, after Drain.
+func (s *Serving) Keep(dir string) error {
+	s.mu.Lock()
+	kept := []keptDue{}
+	for id, d := range s.unsure {
+		s.takeIn(id, d)
+	}
+	for id, d := range s.due {
+		t := d.used
+		kept = append(kept, keptDue{id, t.energy, t.duration, t.predicting, t.inference, t.low, t.high, t.inferLow, t.inferHigh, d.rows, d.partial, d.tried})
+	}
+	s.mu.Unlock()
+	path := filepath.Join(dir, servingFile)
+	if len(kept) == 0 {
+		return nil
+	}
+	b, err := json.Marshal(kept)
+	if err == nil {
+		err = os.WriteFile(path+".new", b, 0o600) // by a new name first: a file is there whole or not at all
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		return fmt.Errorf("keep what serving used: %w", err)
+	}
+	return nil
+}
+
+// Restore takes up what was kept. A file that cannot be read is put aside.
+func (s *Serving) Restore(dir string) error {
+	path := filepath.Join(dir, servingFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read what serving used: %w", err)
+	}
+	var kept []keptDue
+	if err := json.Unmarshal(b, &kept); err != nil {
+		s.log.Warn("what serving used before cannot be read; the file is put aside", "file", path, "error", err)
+		return os.Rename(path, path+".damaged")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range kept {
+		s.takeIn(k.RunID, due{
+			used: totals{energy: k.Energy, duration: k.Duration, predicting: k.Predicting, inference: k.Inference,
+				low: k.Low, high: k.High, inferLow: k.InferLow, inferHigh: k.InferHigh, inferred: true},
+			rows: k.Rows, partial: k.Partial, tried: k.Tried,
+		})
+	}
+	return os.Remove(path)
+}
