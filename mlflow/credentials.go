@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"time"
 )
 
 // CallerFromEnvironment returns a caller with the credentials that MLflow's own client would take: a name and password
@@ -52,6 +53,7 @@ func (c Caller) WithPrefix(prefix string) Caller {
 // and trusting what MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH say.
 func TransportFromEnvironment(getenv func(string) string) (http.RoundTripper, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.ResponseHeaderTimeout = 2 * time.Minute // as long as MLflow's client waits
 	if insecure, _ := strconv.ParseBool(getenv("MLFLOW_TRACKING_INSECURE_TLS")); insecure {
 		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	}

@@ -103,16 +103,19 @@ func TestAllPagesAreRead(t *testing.T) {
 	c := load(t, s, Query{Filter: "metrics.a > 1", RunningOnly: true})
 	assert.Len(t, c.Runs, 1001)
 	assert.Empty(t, c.Next)
-	assert.Equal(t, "metrics.a > 1 and attributes.status = 'RUNNING'", s.searches[0]["filter"])
-	assert.Equal(t, "ACTIVE_ONLY", s.searches[0]["run_view_type"])
+	_, searches := s.asked()
+	assert.Equal(t, "metrics.a > 1 and attributes.status = 'RUNNING'", searches[0]["filter"])
+	assert.Equal(t, "ACTIVE_ONLY", searches[0]["run_view_type"])
 
 	c = load(t, s, Query{Limit: 300})
 	require.Len(t, c.Runs, 300)
 	assert.Equal(t, "300", c.Next)
 	c = load(t, s, Query{Limit: 300, PageToken: c.Next})
 	assert.Equal(t, "300", c.Runs[0].ID)
+	s.asked()
 	c = load(t, s, Query{RunningOnly: true})
-	assert.Equal(t, "attributes.status = 'RUNNING'", s.searches[len(s.searches)-1]["filter"])
+	_, searches = s.asked()
+	assert.Equal(t, "attributes.status = 'RUNNING'", searches[0]["filter"])
 	assert.Len(t, c.Runs, 1001)
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -19,10 +20,21 @@ import (
 // server is an MLflow server with one experiment, in memory. It pages as the real one does.
 type server struct {
 	*httptest.Server
-	runs     []map[string]any
+	runs   []map[string]any
+	refuse http.HandlerFunc // answers instead, if not nil
+
+	mu       sync.Mutex
 	requests []*http.Request
 	searches []map[string]any
-	refuse   http.HandlerFunc // answers instead, if not nil
+}
+
+// asked returns what was asked since the last time, and the bodies of searches.
+func (s *server) asked() (requests []*http.Request, searches []map[string]any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	requests, searches = s.requests, s.searches
+	s.requests, s.searches = nil, nil
+	return requests, searches
 }
 
 func newServer(t testing.TB, runs ...map[string]any) *server {
@@ -34,7 +46,9 @@ func newServer(t testing.TB, runs ...map[string]any) *server {
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
 	s.requests = append(s.requests, r)
+	s.mu.Unlock()
 	if s.refuse != nil {
 		s.refuse(w, r)
 		return
@@ -48,7 +62,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "runs/search":
 		var body map[string]any
 		_ = json.NewDecoder(r.Body).Decode(&body)
+		s.mu.Lock()
 		s.searches = append(s.searches, body)
+		s.mu.Unlock()
 		token, _ := body["page_token"].(string)
 		from, _ := strconv.Atoi(token)
 		to := min(len(s.runs), from+int(body["max_results"].(float64)))

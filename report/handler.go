@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -45,7 +46,7 @@ func Handler(cfg Config) http.Handler {
 	}
 	h := &handler{cfg: cfg}
 	r := chi.NewRouter()
-	r.Use(middleware.Recoverer, guarded, middleware.Compress(4))
+	r.Use(h.recovered, guarded, middleware.Compress(4))
 	r.Route("/emissions", func(r chi.Router) {
 		r.Use(middleware.GetHead)
 		r.Get("/", h.page)
@@ -72,6 +73,19 @@ func guarded(next http.Handler) http.Handler {
 }
 
 type handler struct{ cfg Config }
+
+// recovered answers for a fault of ours, and logs where it was.
+func (h *handler) recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if fault := recover(); fault != nil {
+				h.cfg.Logger.Error("fault in the page", "path", r.URL.Path, "fault", fault, "stack", string(debug.Stack()))
+				refuse(w, http.StatusInternalServerError, "", "mlflow-emissions-proxy: a fault of the page's own; its log says where")
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
 
 // source is where and as whom a request reads.
 func (h *handler) source(r *http.Request, up string) Source {

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -19,17 +21,18 @@ func TestTheCallersOwnCredentials(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, measuredRun("a", 1, 0.8))
 	for _, target := range []string{"/emissions/", "/emissions/?experiment=1", "/emissions/runs.csv?experiment=1", "/emissions/api/experiments/1/runs", "/emissions/api/runs/a/curve"} {
-		s.requests = nil
 		require.Equal(t, 200, s.get(t, Config{}, target, "Authorization", "Bearer hers", "X-Mlflow-Workspace", "team", "X-Other", "x").Code, target)
-		require.NotEmpty(t, s.requests)
-		for _, r := range s.requests {
+		requests, _ := s.asked()
+		require.NotEmpty(t, requests)
+		for _, r := range requests {
 			assert.Equal(t, "Bearer hers", r.Header.Get("Authorization"), r.URL.Path)
 			assert.Equal(t, "team", r.Header.Get("X-Mlflow-Workspace"), r.URL.Path)
 			assert.Empty(t, r.Header.Get("X-Other"))
 		}
-		s.requests = nil
 		require.Equal(t, 200, s.get(t, Config{}, target).Code)
-		for _, r := range s.requests {
+		requests, _ = s.asked()
+		require.NotEmpty(t, requests)
+		for _, r := range requests {
 			assert.NotContains(t, r.Header, "Authorization")
 			assert.NotContains(t, r.Header, "X-Mlflow-Workspace", "never invented")
 		}
@@ -41,7 +44,9 @@ func TestWorkspaceInTheAddress(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, measuredRun("a", 1, 0.8))
 	w := s.get(t, Config{}, "/emissions/?workspace=team+b&experiment=1")
-	for _, r := range s.requests {
+	requests, _ := s.asked()
+	require.NotEmpty(t, requests)
+	for _, r := range requests {
 		assert.Equal(t, "team b", r.Header.Get("X-Mlflow-Workspace"), r.URL.Path)
 	}
 	assert.Contains(t, w.Body.String(), `href="../#/experiments/1/runs/a?workspace=team&#43;b"`)
@@ -55,7 +60,9 @@ func TestStaticPrefix(t *testing.T) {
 	s := newServer(t, measuredRun("a", 1, 0.8))
 	w := s.get(t, Config{Prefix: "/mlflow"}, "/emissions/?experiment=1")
 	require.Equal(t, 200, w.Code)
-	for _, r := range s.requests {
+	requests, _ := s.asked()
+	require.NotEmpty(t, requests)
+	for _, r := range requests {
 		assert.True(t, strings.HasPrefix(r.URL.Path, "/mlflow/api/2.0/"), r.URL.Path)
 	}
 	assert.Contains(t, w.Body.String(), `href="../mlflow/#/experiments/1/runs/a"`)
@@ -195,7 +202,8 @@ func TestStaticFiles(t *testing.T) {
 	plain, err := io.ReadAll(r)
 	require.NoError(t, err)
 	assert.Equal(t, statics["echarts.js"].content, plain)
-	assert.Empty(t, s.requests, "nothing of it is MLflow's")
+	requests, _ := s.asked()
+	assert.Empty(t, requests, "nothing of it is MLflow's")
 }
 
 // The page runs and loads nothing but its own files, whatever slips into it, and no other page may frame it.
@@ -216,6 +224,25 @@ func TestContentSecurityPolicy(t *testing.T) {
 	}
 	page := s.get(t, Config{}, "/emissions/?experiment=1").Body.String()
 	assert.NotRegexp(t, `(?i)<style|style="|\son[a-z]+="|javascript:`, page)
+}
+
+// A fault of the page's own is one answer and one line of the log; the proxy goes on.
+func TestAFaultOfOurOwn(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, measuredRun("a", 1, 0.8))
+	var log strings.Builder
+	h := Handler(Config{Client: s.client(t), Logger: slog.New(slog.NewTextHandler(&log, nil)), Accuracy: testAccuracy})
+	for _, broken := range []http.Handler{Handler(Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}), h} { // the first has no client
+		w := httptest.NewRecorder()
+		broken.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/emissions/api/runs/a/curve", nil))
+		if broken != h {
+			assert.Equal(t, http.StatusInternalServerError, w.Code)
+			assert.Contains(t, w.Body.String(), "INTERNAL_SERVER_ERROR")
+			assert.Equal(t, 1, strings.Count(log.String(), "\n"))
+			continue
+		}
+		assert.Equal(t, 200, w.Code)
+	}
 }
 
 func TestOnlyReading(t *testing.T) {
