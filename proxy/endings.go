@@ -74,6 +74,7 @@ func (p *Proxy) leave(r *run, why string, at time.Time) {
 	if r.write.lock(ctx) != nil {
 		return // the next look tries again
 	}
+	defer r.write.unlock()
 	p.mu.Lock()
 	goesOn := p.runs[r.id] == r && r.ending == 0
 	if goesOn {
@@ -81,17 +82,15 @@ func (p *Proxy) leave(r *run, why string, at time.Time) {
 	}
 	caller := r.caller
 	p.mu.Unlock()
-	if goesOn {
-		if r.session != nil && !at.IsZero() {
-			r.session.CloseAt(at)
-		}
-		p.writeFigures(ctx, r, p.own(caller))
+	if !goesOn {
+		return
 	}
-	r.write.unlock()
-	if goesOn {
-		p.log.Warn("a run is metered no longer, though nobody ended it", "run", r.id, "reason", why)
-		p.close(r, "left")
+	if r.session != nil && !at.IsZero() {
+		r.session.CloseAt(at)
 	}
+	p.writeFigures(ctx, r, p.own(caller))
+	p.log.Warn("a run is metered no longer, though nobody ended it", "run", r.id, "reason", why)
+	p.close(r, "left")
 }
 
 // isLeft says whether a run that is over was not ended by its client.

@@ -127,13 +127,15 @@ func (p *Proxy) Drain(ctx context.Context) {
 			}
 			caller := r.caller
 			p.mu.Unlock()
+			defer func() {
+				p.mu.Lock()
+				r.partial = was
+				p.mu.Unlock()
+			}()
 			if r.write.lock(ctx) == nil {
+				defer r.write.unlock()
 				p.writeFigures(ctx, r, p.own(caller))
-				r.write.unlock()
 			}
-			p.mu.Lock()
-			r.partial = was
-			p.mu.Unlock()
 		})
 	}
 	for _, l := range letters {

@@ -299,7 +299,7 @@ func (p *Proxy) restore(k kept) {
 	}
 	runs := map[string]*run{}
 	for _, old := range k.Runs {
-		if old.ID == "" || runs[old.ID] != nil || old.Metered && sessions[old.ID] == nil {
+		if old.ID == "" || runs[old.ID] != nil || old.Metered && sessions[old.ID] == nil || !old.Metered && old.Unmeasured == "" {
 			continue
 		}
 		r := old.open()
