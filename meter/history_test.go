@@ -237,6 +237,9 @@ func (h *history) play(e event) {
 
 // restart ends the meter as SIGKILL would, lets processes begin, work and end, and goes on with what was kept.
 func (h *history) restart(e event) {
+	if len(h.opened()) == 0 { // nothing goes on, and all is counted anew
+		return
+	}
 	kept := kill(h.rt, h.meter)
 	for i := range e.B % 4 {
 		h.play(event{Kind: []string{"fork", "work", "exit", "work"}[(e.A+i)%4], A: e.A + i, B: e.B, Wait: e.Wait / 2})

@@ -35,6 +35,7 @@ type KeptSession struct {
 	ID      string    `json:"id"`
 	Closed  bool      `json:"closed,omitempty"`
 	Parent  string    `json:"parent,omitempty"` // the open session that it is nested in
+	Nested  bool      `json:"nested,omitempty"` // it is in one, or was
 	Record  Record    `json:"record"`
 	Held    *Record   `json:"held,omitempty"` // what came after a stop, which counts only if the session goes on
 	Pending Energies  `json:"pending"`        // of a stopped session that is inside no other: what Totals has neither as a run's nor as the rest
@@ -95,7 +96,7 @@ func (m *Meter) Keep(over ...*Session) Kept {
 	over = slices.DeleteFunc(slices.Clone(over), func(s *Session) bool { return !s.closed })
 	for _, s := range slices.Concat(m.sessions, over) {
 		kept := KeptSession{
-			ID: s.id, Closed: s.closed, Record: s.record.moved(move), Pending: s.pending, Opener: s.opener.Load(), Above: slices.Clone(s.above), Cgroup: s.cgroup,
+			ID: s.id, Closed: s.closed, Nested: s.nested, Record: s.record.moved(move), Pending: s.pending, Opener: s.opener.Load(), Above: slices.Clone(s.above), Cgroup: s.cgroup,
 		}
 		if !s.active.IsZero() {
 			kept.Active = move(s.active)
@@ -152,15 +153,15 @@ func (m *Meter) Resume(k Kept) (map[string]*Session, error) {
 		if s == nil || sessions[s.id] != nil {
 			continue
 		}
-		if around := sessions[kept.Parent]; around != nil && !around.closed { // which began before
-			s.parent = around
-		}
 		sessions[s.id] = s
 		if s.closed = kept.Closed || !same; s.closed {
 			s.held, s.pending = nil, Energies{}
 		} else {
 			m.sessions = append(m.sessions, s)
 		}
+	}
+	for _, kept := range k.Sessions {
+		sessions[kept.ID].nest(sessions[kept.Parent])
 	}
 	switch {
 	case !same:
@@ -194,7 +195,7 @@ func (k KeptSession) open(m *Meter, move func(time.Time) time.Time) *Session {
 	if k.ID == "" || len(k.Record.Segments) == 0 || k.Held != nil && len(k.Held.Segments) == 0 {
 		return nil
 	}
-	s := &Session{meter: m, id: k.ID, record: k.Record.moved(move), pending: k.Pending, above: k.Above, cgroup: k.Cgroup}
+	s := &Session{meter: m, id: k.ID, nested: k.Nested, record: k.Record.moved(move), pending: k.Pending, above: k.Above, cgroup: k.Cgroup}
 	if k.Held != nil {
 		held := k.Held.moved(move)
 		s.held = &held
@@ -210,6 +211,19 @@ func (k KeptSession) open(m *Meter, move func(time.Time) time.Time) *Session {
 		s.past.moments = append(s.past.moments, moment{end: move(o.End), energy: o.Energy, level: o.Level})
 	}
 	return s
+}
+
+// nest puts a session into another, as far as both go on and are not in each other already.
+func (s *Session) nest(parent *Session) {
+	if s == nil || s.closed || s.parent != nil || parent == nil || parent.closed {
+		return
+	}
+	for a := parent; a != nil; a = a.parent {
+		if a == s {
+			return
+		}
+	}
+	s.parent = parent
 }
 
 // moved returns a copy that shares nothing with r, with all times moved.
