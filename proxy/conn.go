@@ -50,12 +50,35 @@ func (c *connection) peer(m *meter.Meter) (meter.Process, error) {
 }
 
 // logsTo returns the run that this connection's process has joined, if a request is about it again: clients log
-// thousands of metrics to the same run, and only the first one needs to be looked at closely.
+// thousands of metrics to the same run, and only the first one needs to be looked at closely. That the run's id stands
+// somewhere in the body says nothing: anybody may write it there.
 func (c *connection) logsTo(body []byte) *run {
-	if r := c.joined.Load(); r != nil && !r.over.Load() && bytes.Contains(body, []byte(r.id)) {
+	r := c.joined.Load()
+	if r == nil || r.over.Load() {
+		return nil
+	}
+	if namesFirst(body, r.id) {
 		return r
 	}
+	const short = 1 << 10 // a single metric
+	if len(body) <= short && bytes.Contains(body, []byte(r.id)) {
+		if m, err := decode(body); err == nil && runID(m) == r.id {
+			return r
+		}
+	}
 	return nil
+}
+
+// namesFirst says whether a body begins with the run's id, as a batch of MLflow's client does.
+func namesFirst(body []byte, id string) bool {
+	rest := bytes.TrimLeft(body, " {\n")
+	for _, part := range []string{`"run_id"`, ":", `"` + id + `"`} {
+		var ok bool
+		if rest, ok = bytes.CutPrefix(bytes.TrimLeft(rest, " "), []byte(part)); !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // LocalAddresses returns loopback and this host's own addresses: the clients whose runs are on this machine, unless

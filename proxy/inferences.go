@@ -213,6 +213,21 @@ func (p *Proxy) infers(r *run, does bool) {
 	around.session.Switch(phase)
 }
 
+// usual is the phase that a run is in when nothing in it says otherwise: inference where it, or a run nested in it, is there
+// to predict.
+func (p *Proxy) usual(r *run) meter.Phase {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	infers := r.infers
+	for _, o := range p.runs {
+		infers = infers || o.parent == r.id && o.infers
+	}
+	if infers {
+		return meter.Inference
+	}
+	return meter.Training
+}
+
 // forParent tells the run that one which predicts is nested in how many predictions it made, if that is known. Callers
 // hold mu.
 func (p *Proxy) forParent(r *run, now *mlflow.Run) {

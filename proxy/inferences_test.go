@@ -38,6 +38,22 @@ func TestARunThatOnlyPredicts(t *testing.T) {
 	}
 }
 
+// An evaluation in a run that is there to predict does not make the rest of it training.
+func TestAnEvaluationInARunThatOnlyPredicts(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create(`{"key":"mlflow.runName","value":"inference"}`)
+	b.work()
+	b.post("log-inputs", `{"run_id":"`+id+`","datasets":[{"tags":[],"dataset":{}}]}`)
+	b.work()
+	b.post("log-metric", `{"run_id":"`+id+`","key":"example_count","value":30}`)
+	b.work()
+	b.finish(id)
+	r := b.mlflow.of(id)
+	assert.Zero(t, r.metrics[metricTraining])
+	assert.InEpsilon(t, 10*r.metrics[metricEmissions]/30, r.metrics[metricInferences], 1e-9)
+}
+
 // A nested run that predicts is its parent's inference phase, and its predictions are the parent's, too: if they were
 // counted.
 func TestANestedRunThatPredicts(t *testing.T) {

@@ -232,3 +232,30 @@ func TestARecomputedRunIsLeftAlone(t *testing.T) {
 	assert.Equal(t, 0.5, r.metrics[metricEmissions])
 	assert.Empty(t, r.tags[tagClientMetrics])
 }
+
+// What a run says of the place that it ran at: the figure, whose and of when it is, what it counts, and the overhead.
+func TestTagsOfPlaces(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ place, location, intensity, source, kind, pue string }{
+		{"US-CA", "US-CA", "179.064", "EPA eGRID2023 STC2ERTA (lb/MWh x 0.45359237), 2023 (direct CO2e)", "direct, average", "1"},
+		{"us-east-1", "aws:us-east-1", "244.758", "Virginia, where the region stands: EPA eGRID2023 STC2ERTA (lb/MWh x 0.45359237), 2023 (direct CO2e)", "direct, average", "1.14"},
+		{"europe-west1", "gcp:europe-west1", "103.37", "Google Cloud region carbon data 2024 (direct)", "direct, average", "1.09"},
+		{"SE-SE3", "SE-SE3", "27", "ENTSO-E generation per type 2025 x emission_factors.csv, 2025 (lifecycle)", "lifecycle, average", "1"},
+		{"", "world", "475", "world average, since no location is known (IEA 2019, of 2018)", "direct, CO2 only, average", "1"},
+	} {
+		place := carbon.Here("") // unknown
+		if c.place != "" {
+			var err error
+			place, err = carbon.Locate(c.place)
+			require.NoError(t, err)
+		}
+		supply, err := carbon.NewSupply(place, nil, nil)
+		require.NoError(t, err)
+		b := newBench(t, func(cfg *Config) { cfg.Supply = supply })
+		metrics, tags := b.written(newRun("r"), hours(time.Now().UTC().Truncate(24*time.Hour)), nil)
+		assert.Equal(t, []string{c.location, c.intensity, c.source, c.kind, c.pue},
+			[]string{tags[tagLocation], tags[tagIntensity], tags[tagIntensitySource], tags[tagIntensityKind], tags[tagPUE]})
+		assert.InDelta(t, 2*supply.PUE()*place.Intensity.GPerKWh(), metrics[metricEmissions], 1e-9, c.location)
+		assert.InDelta(t, 2*supply.PUE(), metrics[metricFacility], 1e-9, c.location)
+	}
+}

@@ -220,7 +220,7 @@ func (p *Proxy) datasets(r *run, raw json.RawMessage) {
 		r.given = hasPredictions(input.Dataset.Schema)
 		p.mu.Unlock()
 		if r.session != nil && byTag == "" {
-			since := r.session.Switch(meter.Training) // until the count comes
+			since := r.session.Switch(p.usual(r)) // until the count comes
 			p.mu.Lock()
 			r.evaluates, r.traced.undecided = since, nil
 			p.mu.Unlock()
@@ -283,7 +283,7 @@ func (p *Proxy) isEvaluated(r *run, count float64) {
 	if since.IsZero() {
 		return
 	}
-	until := r.session.Switch(meter.Training)
+	until := r.session.Switch(p.usual(r))
 	r.session.Carve(since, until, meter.Inference)
 	p.mu.Lock()
 	r.traced.evaluated(span{start: since, end: until})
