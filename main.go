@@ -161,7 +161,43 @@ type meterFlags struct {
 	SampleInterval interval    `group:"Metering" default:"1s" help:"How often the sensors are read (${default})."`
 	LogInterval    pause       `group:"Metering" default:"30s" help:"How often a running run's emissions_g is logged; 0: only at the end (${default})."`
 	AccuracyMetric []string    `group:"Metering" placeholder:"KEY" help:"Metric keys to take as accuracy, first match wins. By default the usual names, test before validation before training."`
-	StateDir       string      `group:"Metering" placeholder:"DIR" help:"Where running sessions are kept against a crash. By default a folder under the user's cache."`
+}
+
+// survivalFlags say what outlives crashes, outages and clients that never come back.
+type survivalFlags struct {
+	StateDir          string `group:"Survival" placeholder:"DIR" help:"Where running sessions are kept against a crash. By default a folder under the user's cache."`
+	LateWindow        pause  `group:"Survival" default:"1h" help:"How long a run that ended is completed by what comes late: an accuracy, predictions (${default})."`
+	MaxIdle           pause  `group:"Survival" default:"1h" help:"How long a run without a process of its own is metered without a request about it; 0: for ever (${default})."`
+	UpstreamTokenFile string `group:"Survival" placeholder:"FILE" help:"Bearer token of the proxy itself, for figures of runs whose client is gone; read anew each time. By default there is none."`
+}
+
+// token makes sure that the token can be read.
+func (f survivalFlags) token() (mlflow.TokenFile, error) {
+	token := mlflow.TokenFile(f.UpstreamTokenFile)
+	if token == "" {
+		return "", nil
+	}
+	if _, err := token.Token(); err != nil {
+		return "", usageError{fmt.Errorf("--upstream-token-file: %w", err)}
+	}
+	return token, nil
+}
+
+// store opens the folder for running sessions, which by default is of the address that the proxy listens on.
+func (f survivalFlags) store(listen address, log *slog.Logger) (*proxy.Store, error) {
+	dir := f.StateDir
+	if dir == "" {
+		cache, err := mlflow.CacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("no folder for --state-dir: %w", err)
+		}
+		dir = filepath.Join(cache, "state", strings.NewReplacer(":", "_", "/", "_").Replace(string(listen)))
+	}
+	store, err := proxy.OpenStore(dir, log)
+	if errors.Is(err, proxy.ErrInUse) {
+		return nil, usageError{err}
+	}
+	return store, err
 }
 
 // pageFlags are for the page under /emissions/.
@@ -290,6 +326,7 @@ type proxyFlags struct {
 	sensorFlags
 	servingFlags
 	pageFlags
+	survivalFlags
 	logFlags
 }
 
@@ -387,27 +424,6 @@ func (f logFlags) logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// stateDir makes the folder for running sessions and makes sure that it can be used.
-func (f proxyFlags) stateDir() (string, error) {
-	dir := f.StateDir
-	if dir == "" {
-		cache, err := mlflow.CacheDir()
-		if err != nil {
-			return "", fmt.Errorf("no folder for --state-dir: %w", err)
-		}
-		dir = filepath.Join(cache, "state", strings.NewReplacer(":", "_", "/", "_").Replace(string(f.Listen)))
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("--state-dir %s cannot be made; give a folder that this user may write to: %w", dir, err)
-	}
-	probe, err := os.CreateTemp(dir, "probe")
-	if err != nil {
-		return "", fmt.Errorf("--state-dir %s cannot be written to; give a folder that this user may write to: %w", dir, err)
-	}
-	_ = probe.Close()
-	return dir, os.Remove(probe.Name())
-}
-
 // Run is the command serve.
 func (c *serveCmd) Run(s streams) error {
 	// Found here and not by UnmarshalText, since a value that that refuses is shown as it is.
@@ -468,10 +484,15 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 	if err != nil {
 		return err
 	}
-	state, err := f.stateDir()
+	token, err := f.token()
 	if err != nil {
 		return err
 	}
+	store, err := f.store(f.Listen, log)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
 	serving, err := f.inFrontOf(ctx)
 	if err != nil {
 		return err
@@ -533,6 +554,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 		Upstream: up.url, UpstreamHost: up.host, UpstreamTLS: edge.upstream, AllowedHosts: edge.hosts,
 		Meter: m, Supply: supply, Embodied: embodied, Scope: f.Scope, LocalClients: local, InPod: meter.InPod(),
 		LogInterval: time.Duration(f.LogInterval), AccuracyMetrics: f.AccuracyMetric, SDKNames: f.SDKNames,
+		LateWindow: time.Duration(f.LateWindow), MaxIdle: time.Duration(f.MaxIdle), Token: token,
 		Host: host, Version: version, Logger: log,
 		Pages: f.pages(f.AccuracyMetric, log),
 	}, reg)
@@ -540,9 +562,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 		return err
 	}
 
-	if err := p.Restore(state); err != nil {
-		return err
-	}
+	p.Restore(store)
 
 	server := p.Server()
 	server.TLSConfig = edge.clients
@@ -565,7 +585,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 	var served *proxy.Serving
 	if serving != nil {
 		served = p.NewServing(*serving)
-		if err := served.Restore(state); err != nil {
+		if err := served.Restore(store.Dir()); err != nil {
 			return err
 		}
 		scorer := served.Server()
@@ -577,7 +597,8 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 	}
 	sampled := make(chan struct{})
 	go func() { defer close(sampled); _ = m.Run(ctx) }()
-	group.Go(func() error { return p.Run(ctx) })
+	kept := make(chan struct{})
+	group.Go(func() error { defer close(kept); return p.Run(ctx, store) })
 	group.Go(func() error { return supply.Run(ctx) })
 	group.Go(func() error {
 		select {
@@ -604,12 +625,14 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 			served.Stop(ending)
 		}
 		p.Drain(ending)
+		<-kept // one at a time writes into the folder
 		if served != nil {
-			if err := served.Keep(state); err != nil {
-				return err
+			if err := served.Keep(store.Dir()); err != nil {
+				log.Error("what serving used is lost", "error", err)
 			}
 		}
-		return p.Keep(state)
+		_ = p.Keep(store) // it has said why not
+		return nil
 	})
 	log.Info("listening", attributes...)
 	if work != nil {

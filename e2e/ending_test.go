@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -17,13 +18,30 @@ import (
 // open creates a run by the test's own hand; the test's process is what is metered.
 func (p *proxy) open() (id string) {
 	p.t.Helper()
-	code, body := call(p.t, http.MethodPost, p.url+"/api/2.0/mlflow/experiments/create", fmt.Sprintf(`{"name":%q}`, p.t.Name()))
-	require.Equal(p.t, http.StatusOK, code, body)
+	return p.create(p.experiment(p.t.Name()))
+}
+
+// experiment returns the id of an experiment, which it makes if there is none of that name.
+func (p *proxy) experiment(name string) string {
+	p.t.Helper()
+	code, body := call(p.t, http.MethodPost, p.url+"/api/2.0/mlflow/experiments/create", fmt.Sprintf(`{"name":%q}`, name))
 	var experiment struct {
-		ID string `json:"experiment_id"`
+		ID         string `json:"experiment_id"`
+		Experiment struct {
+			ID string `json:"experiment_id"`
+		}
 	}
+	if code != http.StatusOK {
+		code, body = call(p.t, http.MethodGet, p.url+"/api/2.0/mlflow/experiments/get-by-name?experiment_name="+url.QueryEscape(name), "")
+	}
+	require.Equal(p.t, http.StatusOK, code, body)
 	require.NoError(p.t, json.Unmarshal([]byte(body), &experiment))
-	code, body = call(p.t, http.MethodPost, p.url+"/api/2.0/mlflow/runs/create", fmt.Sprintf(`{"experiment_id":%q,"start_time":1}`, experiment.ID))
+	return experiment.ID + experiment.Experiment.ID
+}
+
+func (p *proxy) create(experiment string) string {
+	p.t.Helper()
+	code, body := call(p.t, http.MethodPost, p.url+"/api/2.0/mlflow/runs/create", fmt.Sprintf(`{"experiment_id":%q,"start_time":1}`, experiment))
 	require.Equal(p.t, http.StatusOK, code, body)
 	var created struct {
 		Run struct {

@@ -3,9 +3,11 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"strings"
 	"sync"
@@ -26,6 +28,8 @@ type between struct {
 	mu     sync.Mutex
 	events []event
 	hold   func(event) <-chan struct{} // what to wait for before a request is passed on; nil: nothing
+	refuse func(event) int             // the status that a request is answered with instead; 0, or nil: the server's
+	cut    func(event) bool            // whose answers are reset in their middle; nil: nobody's
 }
 
 // event is the arrival of a request at the server, or its answer.
@@ -60,9 +64,21 @@ func startBetween(t *testing.T) *between {
 		if b.hold != nil {
 			wait = b.hold(arrived)
 		}
+		status, cut := 0, b.cut != nil && b.cut(arrived)
+		if b.refuse != nil {
+			status = b.refuse(arrived)
+		}
 		b.mu.Unlock()
 		if wait != nil {
 			<-wait
+		}
+		switch {
+		case status != 0:
+			w.WriteHeader(status)
+			return
+		case cut:
+			reset(w, r, onward)
+			return
 		}
 		onward.ServeHTTP(w, r)
 		arrived.answered = true
@@ -73,6 +89,20 @@ func startBetween(t *testing.T) *between {
 	b.listen("127.0.0.1:0")
 	t.Cleanup(b.goAway)
 	return b
+}
+
+// reset lets the server carry a request out, and breaks the connection when half of the answer is sent.
+func reset(w http.ResponseWriter, r *http.Request, onward http.Handler) {
+	answer := httptest.NewRecorder()
+	onward.ServeHTTP(answer, r)
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		return
+	}
+	body := answer.Body.Bytes()
+	fmt.Fprintf(conn, "HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", answer.Code, len(body), body[:len(body)/2])
+	_ = conn.(*net.TCPConn).SetLinger(0)
+	_ = conn.Close()
 }
 
 func (b *between) listen(address string) {

@@ -74,7 +74,7 @@ func events() *rapid.Generator[event] {
 	waits := rapid.SampledFrom([]time.Duration{0, time.Millisecond / 2, time.Millisecond, 900 * time.Millisecond, time.Second, time.Second, 2 * time.Second, 7 * time.Minute})
 	kinds := rapid.SampledFrom([]string{
 		"fork", "fork", "fork", "fork", "script", "exit", "exit", "work", "work", "work", "work", "work", "memory", "interrupts", "deaf", "pids wrap",
-		"begin", "begin", "begin", "nest", "join", "stop", "continue", "close", "switch", "carve", "sensor fails", "device",
+		"begin", "begin", "begin", "nest", "join", "stop", "continue", "close", "switch", "carve", "sensor fails", "device", "restart",
 	})
 	return rapid.Custom(func(t *rapid.T) event {
 		e := event{kinds.Draw(t, "kind"), rapid.IntRange(0, 200).Draw(t, "a"), rapid.IntRange(0, 200).Draw(t, "b"), waits.Draw(t, "wait"), nil}
@@ -222,6 +222,8 @@ func (h *history) play(e event) {
 			}
 			e.A /= 2
 		}
+	case "restart":
+		h.restart(e)
 	case "device":
 		h.gpu.readings = nil
 		for i, d := range e.Devices {
@@ -231,6 +233,21 @@ func (h *history) play(e event) {
 	h.meminfo()
 	h.now = h.now.Add(e.Wait)
 	h.meter.Sample()
+}
+
+// restart ends the meter as SIGKILL would, lets processes begin, work and end, and goes on with what was kept.
+func (h *history) restart(e event) {
+	kept := kill(h.rt, h.meter)
+	for i := range e.B % 4 {
+		h.play(event{Kind: []string{"fork", "work", "exit", "work"}[(e.A+i)%4], A: e.A + i, B: e.B, Wait: e.Wait / 2})
+	}
+	h.meter = h.machine.open()
+	sessions, err := h.meter.Resume(kept)
+	require.NoError(h.rt, err)
+	for _, r := range h.opened() {
+		require.Contains(h.rt, sessions, r.id)
+		r.Session = sessions[r.id]
+	}
 }
 
 // reading is what the sensor would read of a device.

@@ -28,6 +28,16 @@ func bootTime() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
+// awakeTime is bootTime without the time for which the machine was suspended (CLOCK_MONOTONIC): unlike Go's own
+// monotonic clock it goes on from one program to the next.
+func awakeTime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}
+
 // file is an open file without what os.File has for files that can be waited for: that costs more than reading a
 // process's stat, of which each sample reads many.
 type file int

@@ -19,6 +19,7 @@ type machine struct {
 	t     failer
 	root  string
 	now   time.Time
+	since time.Time // of the machine's boot
 	meter *Meter
 	cpu   *fakeSensor
 	ram   *fakeSensor
@@ -75,15 +76,24 @@ func newMachine(t testing.TB) *machine {
 		cpu: &fakeSensor{idle: 20, perCPU: 30}, ram: &fakeSensor{idle: 4}, gpu: &fakeGPU{},
 		procs: map[int]*fakeProcess{}, shown: map[string]string{},
 	}
+	m.since = m.now.Add(-1000 * time.Second)
+	m.write("sys/kernel/random/boot_id", "dabbc8e8-f548-4a51-8f54-01d2b8de491e\n")
 	m.write("meminfo", "MemTotal: 8000000 kB\nMemFree: 4000000 kB\nMemAvailable: 4000000 kB\nBuffers: 0 kB\nCached: 0 kB\n")
 	m.fork(1, 0, "/sbin/init")
 	m.fork(50, 1, "-bash")
-	m.meter = &Meter{unit: UnitProcess,
-		procfs: m.root, interval: time.Second, now: func() time.Time { return m.now }, log: slog.New(slog.DiscardHandler),
-		cpu: m.cpu, ram: m.ram, gpus: []GPUSensor{m.gpu},
-	}
-	m.meter.begin()
+	m.meter = m.open()
 	return m
+}
+
+// open makes a meter of the machine, as a program that begins does.
+func (m *machine) open() *Meter {
+	meter := &Meter{unit: UnitProcess,
+		procfs: m.root, interval: time.Second, now: func() time.Time { return m.now }, log: slog.New(slog.DiscardHandler),
+		boot: func() time.Duration { return m.now.Sub(m.since) },
+		cpu:  m.cpu, ram: m.ram, gpus: []GPUSensor{m.gpu},
+	}
+	meter.begin()
+	return meter
 }
 
 func (m *machine) write(name, content string) {
@@ -111,9 +121,9 @@ func (m *machine) flush() {
 
 func (m *machine) fork(pid, parent int, args ...string) Process {
 	m.forks++
-	m.procs[pid] = &fakeProcess{pid: pid, parent: parent, start: m.forks, args: args, pages: 1000}
+	m.procs[pid] = &fakeProcess{pid: pid, parent: parent, start: int(m.now.Sub(m.since) / tick), args: args, pages: 1000}
 	m.flush()
-	return Process{PID: pid, Start: uint64(m.forks)}
+	return Process{PID: pid, Start: uint64(m.procs[pid].start)}
 }
 
 // in gives a process variables and a control group.

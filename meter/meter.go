@@ -36,6 +36,7 @@ type Meter struct {
 	unit     Unit
 	now      func() time.Time
 	boot     func() time.Duration // time since boot, the time in which the machine was suspended included
+	awake    func() time.Duration // the same without it
 	log      *slog.Logger
 	onSample func(time.Duration)
 
@@ -53,6 +54,7 @@ type Meter struct {
 	lastRead time.Time         // of the reading before: not each sample reads the sensors, see ahead
 	lastBoot time.Duration     // boot's at the reading before
 	busy     time.Duration     // counter at the reading before
+	down     *downtime         // while Resume takes the first reading
 	failing  map[Component]bool
 	totals   Totals
 
@@ -87,7 +89,7 @@ func New(cfg Config) *Meter {
 		onSample: cfg.OnSample,
 	}
 	if m.now == nil {
-		m.now, m.boot = time.Now, bootTime
+		m.now, m.boot, m.awake = time.Now, bootTime, awakeTime
 	}
 	if m.log == nil {
 		m.log = slog.Default()
@@ -114,6 +116,9 @@ func (m *Meter) begin() {
 	if m.boot == nil { // a test's clock is never suspended
 		began := m.last
 		m.boot = func() time.Duration { return m.now().Sub(began) }
+	}
+	if m.awake == nil {
+		m.awake = m.boot
 	}
 	m.lastBoot = m.boot()
 	var forks uint64

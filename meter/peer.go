@@ -14,8 +14,8 @@ import (
 
 // Process names a process for good: pids are reused, the pair is not.
 type Process struct {
-	PID   int
-	Start uint64 // ticks since boot
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"` // ticks since boot
 }
 
 // ErrNoPeer says that no process on this machine that we can see holds the other end of a connection.

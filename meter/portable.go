@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/shirou/gopsutil/v3/cpu"
+	"github.com/shirou/gopsutil/v3/host"
 	"github.com/shirou/gopsutil/v3/net"
 	osprocess "github.com/shirou/gopsutil/v3/process"
 )
@@ -30,6 +31,18 @@ func (portable) machine() (busy time.Duration, forks uint64, err error) {
 	}
 	return busy, listings.Add(reuseAfter / 50), nil // some systems use a pid again at once: list all anew now and then
 }
+
+// bootID is system's.
+func (portable) bootID() string {
+	began, err := host.BootTime()
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint(began)
+}
+
+// began is system's: milliseconds since 1970, as bootTime counts here.
+func (portable) began(start uint64) time.Duration { return time.Duration(start) * time.Millisecond }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 

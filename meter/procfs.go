@@ -205,6 +205,15 @@ func (fs *procfs) machine() (busy time.Duration, forks uint64, err error) {
 	return busy, forks, nil
 }
 
+// bootID is system's (random(4)).
+func (fs *procfs) bootID() string {
+	b, _ := fs.read("sys", "kernel", "random", "boot_id")
+	return string(bytes.TrimSpace(b))
+}
+
+// began is system's.
+func (fs *procfs) began(start uint64) time.Duration { return ticks(int64(start)) }
+
 // pids lists the processes.
 func (fs *procfs) pids() ([]int, error) {
 	d, err := os.Open(fs.root)

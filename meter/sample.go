@@ -50,7 +50,11 @@ func (m *Meter) sample() {
 	for _, s := range m.sessions {
 		r := s.current()
 		r.Segments[len(r.Segments)-1].End = now // time passes for a run that used nothing, too
-		r.miss(why)
+		if m.down != nil {
+			r.miss(m.down.missed(m, s, since, why))
+		} else {
+			r.miss(why)
+		}
 		r.Machine += m.totals.Sensors.Total() - sensed
 		s.past.add(start, now, s.given)
 		s.given = Energies{}
@@ -65,7 +69,7 @@ func (m *Meter) reading(start, now time.Time, elapsed, asleep, busy time.Duratio
 	var unknown [components]error // without what the whole machine used there is neither a model nor a share
 	load.MemoryUsed, unknown[RAM] = m.sys.memoryUsed()
 	m.memoryUsed = load.MemoryUsed
-	if load.Gap {
+	if load.Gap && m.down == nil {
 		why.all(elapsed, fmt.Sprintf("no reading for %.0f s", elapsed.Seconds()))
 	}
 	if asleep > time.Second {
@@ -77,6 +81,9 @@ func (m *Meter) reading(start, now time.Time, elapsed, asleep, busy time.Duratio
 		load.Busy = max(0, busy-m.busy)
 		m.busy = busy
 	} // else the next reading has the CPU time of both intervals, the machine's and the processes' alike
+	if m.down != nil {
+		m.down.reckon(m, &load, &why)
+	}
 	load.Tracked = m.trees.pids()
 	used := m.trees.used()
 	if model, ok := m.cpu.(*cpuModel); ok {
@@ -84,6 +91,9 @@ func (m *Meter) reading(start, now time.Time, elapsed, asleep, busy time.Duratio
 	}
 
 	e, devices := m.read(load, unknown, &why)
+	if m.down != nil {
+		m.down.devices(m, devices, load, &why)
+	}
 	this := interval{elapsed: elapsed, used: m.lentUsed + used, busy: max(load.Busy, m.lentUsed+used), energy: e, devices: devices}
 	// Of what was read, only the part since start is shared now; the rest was, ahead of this reading.
 	since, part := load, now.Sub(start).Seconds()/elapsed.Seconds()

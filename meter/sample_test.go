@@ -29,7 +29,7 @@ func BenchmarkSample(b *testing.B) {
 			add := func(parent int, args ...string) int {
 				pid++
 				m.forks++
-				m.procs[pid] = &fakeProcess{pid: pid, parent: parent, start: m.forks, args: args, pages: 1000, own: 100}
+				m.procs[pid] = &fakeProcess{pid: pid, parent: parent, start: int(m.now.Sub(m.since) / tick), args: args, pages: 1000, own: 100}
 				return pid
 			}
 			var openers []int

@@ -261,22 +261,6 @@ func (s *Session) Active() time.Time {
 	return s.active
 }
 
-// Alive reports whether any process of the session is still there, or one that stands in for them. A session with
-// ScopeMachine is alive until it is closed.
-func (s *Session) Alive() bool {
-	s.meter.lock()
-	defer s.meter.mu.Unlock()
-	if s.closed || s.record.Scope == ScopeMachine {
-		return !s.closed
-	}
-	for _, p := range s.meter.trees.tracked {
-		if contains(p.sessions, s) && !p.zombie {
-			return true
-		}
-	}
-	return false
-}
-
 // Stop fixes the record as of now. The session is not over: Close ends it, Continue takes the stop back as if it had
 // not been. Stopping a stopped session moves the stop to now.
 func (s *Session) Stop() Record {

@@ -14,6 +14,10 @@ type system interface {
 	// machine returns the CPU time that was used since boot, summed over the CPUs, and a number that grows whenever a
 	// process is made.
 	machine() (busy time.Duration, forks uint64, err error)
+	// bootID names the machine's boot; empty where it cannot be told.
+	bootID() string
+	// began returns bootTime of when a process began, by stat.start.
+	began(start uint64) time.Duration
 	// memoryUsed returns the bytes of memory in use.
 	memoryUsed() (uint64, error)
 	// pids lists the processes.
@@ -40,7 +44,7 @@ type system interface {
 type stat struct {
 	pid, parent int
 	zombie      bool          // it ended, and its parent has not waited for it yet
-	start       uint64        // when it began, in ticks since boot; with the pid it names a process for good, since pids are reused
+	start       uint64        // when it began, in the system's own unit (ticks since boot on Linux); with the pid it names a process for good, since pids are reused
 	tty         int           // controlling terminal, 0 for none
 	own         time.Duration // CPU time of its threads, ended ones included
 	children    time.Duration // CPU time of its children that ended and were waited for, and of theirs

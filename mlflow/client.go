@@ -257,8 +257,11 @@ func apiError(res *http.Response, body []byte) error {
 	if len(e.Message) > 300 {
 		e.Message = strings.ToValidUTF8(e.Message[:300], "") + "..."
 	}
-	if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && s > 0 {
+	after := res.Header.Get("Retry-After") // seconds, or a date
+	if s, err := strconv.ParseInt(after, 10, 32); err == nil && s > 0 {
 		e.RetryAfter = time.Duration(s) * time.Second
+	} else if at, err := http.ParseTime(after); err == nil {
+		e.RetryAfter = max(0, time.Until(at))
 	}
 	return e
 }

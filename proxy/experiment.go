@@ -33,7 +33,7 @@ func (p *Proxy) wordOf(ctx context.Context, caller mlflow.Caller, experiment str
 	tags, err := p.client.ExperimentTags(ctx, caller, experiment)
 	if err != nil {
 		p.log.Debug("cannot read an experiment's tags; the usual names of accuracy are taken", "experiment", experiment, "error", err)
-		if !refused(err) {
+		if !refused(err) && !unknownCaller(err) {
 			return "" // the next run asks again
 		}
 	}

@@ -217,10 +217,10 @@ type figures struct {
 func (p *Proxy) figuresOf(r *run, record meter.Record, now *mlflow.Run, at time.Time) figures {
 	t := r.base.plus(p.reckon(record))
 	f := figures{values: map[string]float64{}}
-	step := int64(t.duration.Seconds())
+	step, stamp := r.stepAt(t.duration, at)
 	metricAt := func(step int64, key string, v float64) {
 		if !math.IsNaN(v) && !math.IsInf(v, 0) {
-			f.metrics = append(f.metrics, mlflow.Metric{Key: key, Value: v, Timestamp: at.UnixMilli(), Step: step})
+			f.metrics = append(f.metrics, mlflow.Metric{Key: key, Value: v, Timestamp: stamp, Step: step})
 		}
 	}
 	metric := func(key string, v float64) { metricAt(step, key, v) }

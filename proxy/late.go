@@ -18,13 +18,17 @@ const restAfter = 3 * time.Second
 // notTrainedHere is said of a run whose predictions are metered, and whose training was not.
 const notTrainedHere = "its training was not metered here"
 
-// ended returns a run that ended within the late window.
+// ended returns a run that ended within the late window, or whose figures are not in yet.
 func (p *Proxy) ended(id string) (*run, bool) {
-	r, ok := p.finished.Get(id)
-	if !ok {
-		return nil, false
+	if r, ok := p.finished.Get(id); ok {
+		return r.(*run), true
 	}
-	return r.(*run), true
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l := p.letters[id]; l != nil {
+		return l.run, true
+	}
+	return nil, false
 }
 
 // loggedLate looks at what is logged to a run that is not metered now, since it ended: an accuracy or a count completes
@@ -41,10 +45,11 @@ func (p *Proxy) loggedLate(x *exchange, id string, l entries) {
 		return
 	}
 	p.heard(r, l.tags)
-	p.mu.Lock()
-	matters := r.owed
-	p.mu.Unlock()
-	matters = matters || slices.ContainsFunc(l.metrics, func(m mlflow.Metric) bool { return p.matters(r, m.Key) }) ||
+	if p.isLeft(r) && len(l.metrics) > 0 && !x.ui { // for the server it goes on
+		p.resume(x, id)
+		return
+	}
+	matters := slices.ContainsFunc(l.metrics, func(m mlflow.Metric) bool { return p.matters(r, m.Key) }) ||
 		slices.ContainsFunc(l.tags, func(t mlflow.Tag) bool { return t.Key == tagInferences || t.Key == tagAccuracyMetric })
 	if matters {
 		p.complete(r, x.caller)
@@ -72,20 +77,39 @@ func (p *Proxy) complete(r *run, caller mlflow.Caller) {
 	p.mu.Lock()
 	r.owed, r.completing = true, false
 	p.mu.Unlock()
-	now, err := p.readForFigures(ctx, caller, r.id)
+	err := p.writeLate(ctx, r, caller)
 	if err != nil {
-		p.log.Warn("cannot read the run; what came late does not count yet", "run", r.id, "error", err)
-		return // what is logged to the run next tries again
+		p.log.Warn("what came late could not be written", "run", r.id, "error", err)
+		if !refused(err) {
+			p.post(r, nil, caller, err)
+			return
+		}
+	}
+	p.mu.Lock()
+	r.owed = false
+	p.mu.Unlock()
+}
+
+// writeLate does complete's work. Callers hold r.write.
+func (p *Proxy) writeLate(ctx context.Context, r *run, caller mlflow.Caller) error {
+	if p.find(r.id) != nil { // it goes on: its figures will have all in them
+		return nil
+	}
+	var now mlflow.Run
+	err := p.as(caller, func(c mlflow.Caller) (err error) {
+		now, err = p.readForFigures(ctx, c, r.id)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	if now.Tags[tagRecomputed] != "" { // by the user's wish, with another intensity than ours
 		p.finished.Delete(r.id)
-		p.mu.Lock()
-		r.owed = false
-		p.mu.Unlock()
-		return
+		return nil
 	}
 	record := r.latest()
 	p.mu.Lock()
+	r.unread = false
 	r.noticeClients(now)
 	f := p.figuresOf(r, record, &now, time.Now())
 	f.leaveOut(now)
@@ -93,19 +117,16 @@ func (p *Proxy) complete(r *run, caller mlflow.Caller) {
 		r.wrote(k, v)
 	}
 	p.mu.Unlock()
-	if len(f.metrics)+len(f.tags) > 0 {
-		var batch []byte
-		if batch, err = mlflow.Batch(r.id, f.metrics, f.tags); err == nil {
-			err = p.client.LogBatch(ctx, caller, batch)
-		}
-		p.count(err)
+	if len(f.metrics)+len(f.tags) == 0 {
+		return nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	batch, err := mlflow.Batch(r.id, f.metrics, f.tags)
 	if err != nil {
-		p.log.Warn("what came late could not be written", "run", r.id, "error", err)
+		return err
 	}
-	r.owed = err != nil && !refused(err)
+	err = p.as(caller, func(c mlflow.Caller) error { return p.client.LogBatch(ctx, c, batch) })
+	p.count(err)
+	return err
 }
 
 // latest returns what an ended run used. One that is only served has no session here.
@@ -153,6 +174,9 @@ func (p *Proxy) predictsLate(x *exchange, id string) {
 		return
 	}
 	r := newRun(id)
+	if old != nil {
+		r.write = old.write
+	}
 	r.session, r.caller, r.asked, r.late, r.byTag = session, x.caller, time.Now(), true, meter.Inference
 	session.Confine()
 	session.Carve(time.Time{}, session.Switch(meter.Inference), meter.Inference)
@@ -177,6 +201,7 @@ func (p *Proxy) predictsLate(x *exchange, id string) {
 		return
 	}
 	p.finished.Delete(id)
+	p.changed()
 	p.log.Info("run predicts after its end", "run", id, "scope", session.Scope())
 	trainer := meter.Process{}
 	if old != nil && old.session != nil {
@@ -192,6 +217,7 @@ func (p *Proxy) follow(r, old *run) {
 	defer p.mu.Unlock()
 	r.base = old.base.plus(p.reckon(record))
 	r.parent, r.count, r.ours, r.clients, r.wanted = old.parent, old.count, old.ours, old.clients, old.wanted
+	r.step, r.stamp = old.step, old.stamp
 	r.inherit(old.status(record))
 }
 

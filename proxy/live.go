@@ -2,24 +2,36 @@ package proxy
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"mlflow-emissions-proxy/mlflow"
 )
 
-// Run logs emissions_g of running runs every LogInterval until ctx is done, so that MLflow's pages show a curve.
-func (p *Proxy) Run(ctx context.Context) error {
-	if p.cfg.LogInterval <= 0 {
-		<-ctx.Done()
-		return nil
+// Run does what no request asks for until ctx is done: it logs what running runs have emitted, ends those that nobody
+// ends, and keeps all of them in the store, if there is one.
+func (p *Proxy) Run(ctx context.Context, store *Store) error {
+	var all sync.WaitGroup
+	all.Go(func() { p.lookAfterRuns(ctx) })
+	if store != nil {
+		all.Go(func() { p.keepAll(ctx, store) })
 	}
+	if p.cfg.LogInterval > 0 {
+		all.Go(func() { p.logAll(ctx) })
+	}
+	all.Wait()
+	return nil
+}
+
+// logAll logs emissions_g of running runs every LogInterval until ctx is done, so that MLflow's pages show a curve.
+func (p *Proxy) logAll(ctx context.Context) {
 	// Often enough that a run's turn comes in time, and no oftener: each tick wakes the program up.
 	tick := time.NewTicker(max(min(p.cfg.LogInterval, time.Second), p.cfg.LogInterval/10))
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case now := <-tick.C:
 			for _, r := range p.due(now) {
 				p.background(func() { p.logLive(ctx, r) })
@@ -44,6 +56,12 @@ func (p *Proxy) due(now time.Time) []*run {
 
 // logLive logs what a running run has emitted so far. It gives way to an update that ends the run.
 func (p *Proxy) logLive(ctx context.Context, r *run) {
+	select {
+	case p.couriers <- struct{}{}:
+		defer func() { <-p.couriers }()
+	case <-ctx.Done():
+		return
+	}
 	if !r.write.tryLock() {
 		return
 	}
@@ -54,6 +72,7 @@ func (p *Proxy) logLive(ctx context.Context, r *run) {
 	r.cancelLive = cancel
 	open, caller := p.runs[r.id] == r && r.ending == 0 && !r.isClients(metricEmissions), r.caller
 	p.mu.Unlock()
+	caller = p.own(caller)
 	if !open {
 		return
 	}
@@ -62,7 +81,10 @@ func (p *Proxy) logLive(ctx context.Context, r *run) {
 		return
 	}
 	t := r.base.plus(p.reckon(record))
-	m := mlflow.Metric{Key: metricEmissions, Value: t.emissions().Grams(), Timestamp: time.Now().UnixMilli(), Step: int64(t.duration.Seconds())}
+	m := mlflow.Metric{Key: metricEmissions, Value: t.emissions().Grams()}
+	p.mu.Lock()
+	m.Step, m.Timestamp = r.stepAt(t.duration, time.Now())
+	p.mu.Unlock()
 	batch, err := mlflow.Batch(r.id, []mlflow.Metric{m}, p.origin()) // which says, even after a crash, that it is ours
 	if err != nil {
 		return
@@ -90,21 +112,34 @@ func (p *Proxy) Drain(ctx context.Context) {
 	for _, r := range p.runs {
 		runs = append(runs, r)
 	}
+	var letters []*letter
+	for _, l := range p.letters {
+		l.timer.Stop()
+		letters = append(letters, l)
+	}
 	p.mu.Unlock()
 	for _, r := range runs {
 		p.background(func() {
 			p.mu.Lock()
-			if r.partial == "" {
+			was := r.partial
+			if was == "" { // as long as no other proxy takes it up
 				r.partial = "the proxy was stopped while the run went on"
 			}
 			caller := r.caller
 			p.mu.Unlock()
-			if r.write.lock(ctx) != nil {
-				return
+			defer func() {
+				p.mu.Lock()
+				r.partial = was
+				p.mu.Unlock()
+			}()
+			if r.write.lock(ctx) == nil {
+				defer r.write.unlock()
+				p.writeFigures(ctx, r, p.own(caller))
 			}
-			defer r.write.unlock()
-			p.writeFigures(ctx, r, caller)
 		})
+	}
+	for _, l := range letters {
+		p.background(func() { p.deliver(l) }) // once more
 	}
 	done := make(chan struct{})
 	go func() { p.writers.Wait(); close(done) }()

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,11 +16,15 @@ type metrics struct {
 	written        prometheus.Counter
 	failed         prometheus.Counter
 	proxy          *Proxy
+
+	mu   sync.Mutex
+	runs meter.Energies // the most that was shown as the runs'
 }
 
 var (
-	runningDesc = prometheus.NewDesc("emissions_running_sessions", "Runs that are being metered.", nil, nil)
-	energyDesc  = prometheus.NewDesc("emissions_energy_joules_total",
+	runningDesc   = prometheus.NewDesc("emissions_running_sessions", "Runs that are being metered.", nil, nil)
+	unwrittenDesc = prometheus.NewDesc("emissions_unwritten_runs", "Runs that are over and whose figures are not in the server yet.", nil, nil)
+	energyDesc    = prometheus.NewDesc("emissions_energy_joules_total",
 		"Energy by component and owner: runs, rest (nobody's).", []string{"component", "owner"}, nil)
 	// Not a counter: it goes to the runs or to the rest when it is known whose it is.
 	pendingDesc   = prometheus.NewDesc("emissions_pending_energy_joules", "Energy by component used since by runs that are about to end.", []string{"component"}, nil)
@@ -53,6 +58,7 @@ func newMetrics(reg prometheus.Registerer, p *Proxy) (*metrics, error) {
 // Describe is prometheus.Collector's.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- runningDesc
+	ch <- unwrittenDesc
 	ch <- energyDesc
 	ch <- pendingDesc
 	ch <- sensorDesc
@@ -69,12 +75,15 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			running++
 		}
 	}
+	unwritten := len(m.proxy.letters)
 	m.proxy.mu.Unlock()
 	ch <- prometheus.MustNewConstMetric(runningDesc, prometheus.GaugeValue, float64(running))
+	ch <- prometheus.MustNewConstMetric(unwrittenDesc, prometheus.GaugeValue, float64(unwritten))
 	supply := m.proxy.cfg.Supply
 	ch <- prometheus.MustNewConstMetric(intensityDesc, prometheus.GaugeValue, supply.At(time.Now()).Intensity.GPerKWh(), supply.Place().Code)
 	ch <- prometheus.MustNewConstMetric(pueDesc, prometheus.GaugeValue, supply.PUE())
 	t := m.proxy.cfg.Meter.Totals()
+	m.rise(&t)
 	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
 		for owner, e := range map[string]meter.Energies{"runs": t.Runs, "rest": t.Rest} {
 			ch <- prometheus.MustNewConstMetric(energyDesc, prometheus.CounterValue, e[c].Joules(), c.String(), owner)
@@ -82,6 +91,20 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(pendingDesc, prometheus.GaugeValue, t.Pending[c].Joules(), c.String())
 		ch <- prometheus.MustNewConstMetric(sensorDesc, prometheus.CounterValue, t.Sensors[c].Joules(), c.String())
 	}
+}
+
+// rise keeps the runs' counter from falling when what a run was given turns out to be nobody's, as of one that was left:
+// it stands still until it is made up for, and what is shown adds up to what the sensors read all the same.
+func (m *metrics) rise(t *meter.Totals) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for c, shown := range m.runs {
+		if owed := shown - t.Runs[c]; owed > 0 {
+			t.Runs[c] += owed
+			t.Rest[c] -= owed
+		}
+	}
+	m.runs = t.Runs
 }
 
 // SampleDuration makes the histogram of the time that one reading of the sensors takes; it is fed by the meter, which

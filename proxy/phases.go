@@ -44,12 +44,10 @@ func (p *Proxy) logged(x *exchange) {
 	interesting := x.kind == kindLogInputs || slices.ContainsFunc(wordsOfInterest, func(w []byte) bool { return bytes.Contains(x.body, w) })
 	joins := isMetrics && !x.ui && x.found != nil
 	if r := x.conn.logsTo(x.body); r != nil && !interesting {
-		p.mu.Lock()
-		r.caller, r.asked = x.caller, time.Now()
-		p.mu.Unlock()
+		p.lend(r.id, x.caller)
 		return
 	}
-	if !interesting && !joins && p.finished.ItemCount() == 0 {
+	if !interesting && !p.knowsRuns() {
 		return
 	}
 	m, err := decode(x.body)
@@ -58,16 +56,17 @@ func (p *Proxy) logged(x *exchange) {
 	}
 	id := runID(m)
 	l := entriesOf(x.kind, m)
+	p.lend(id, x.caller)
 	r := p.find(id)
 	if r == nil {
 		p.loggedLate(x, id, l)
 		return
 	}
-	p.mu.Lock()
-	r.caller, r.asked = x.caller, time.Now()
-	p.mu.Unlock()
-	if joins {
+	switch {
+	case joins:
 		p.join(x, r)
+	case isMetrics && !p.hasProcess(x): // there is nobody to join, and the next ones need not be looked at as closely
+		x.conn.joined.Store(r)
 	}
 	if !interesting {
 		return
@@ -188,6 +187,7 @@ func (p *Proxy) setPhase(r *run, phase meter.Phase) {
 		r.session.Switch(phase)
 		p.infers(r, phase == meter.Inference)
 	}
+	p.changed()
 }
 
 // datasets begins what may turn out to be an evaluation: a dataset was logged that the model is not trained on.
@@ -288,4 +288,5 @@ func (p *Proxy) isEvaluated(r *run, count float64) {
 	p.mu.Lock()
 	r.traced.evaluated(span{start: since, end: until})
 	p.mu.Unlock()
+	p.changed()
 }

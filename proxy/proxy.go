@@ -38,14 +38,17 @@ type Config struct {
 	Supply          *carbon.Supply
 	Embodied        carbon.Embodied // of making this machine; zero: not known, and not counted
 	Scope           meter.Scope
-	LocalClients    []netip.Prefix // whose runs are on this machine
-	LogInterval     time.Duration  // how often a running run's emissions_g is logged; 0: only at the end
-	AccuracyMetrics []string       // metric keys to take as accuracy, first match wins; empty: by the usual names
-	SDKNames        bool           // also write mlflow-emissions-sdk's names; see sdknames.go
-	InPod           bool           // in a Kubernetes pod the machine's energy is not the run's
-	Host            string         // name of this machine, for the tag emissions.host
-	Version         string         // for the tag emissions.version
-	Logger          *slog.Logger   // nil: slog.Default
+	LocalClients    []netip.Prefix   // whose runs are on this machine
+	LogInterval     time.Duration    // how often a running run's emissions_g is logged; 0: only at the end
+	LateWindow      time.Duration    // how long a run that ended is completed by what comes late; 0: not at all
+	MaxIdle         time.Duration    // how long a run without a process goes on without a request about it; 0: for ever
+	Token           mlflow.TokenFile // of the proxy itself, for runs whose client is gone; empty for none
+	AccuracyMetrics []string         // metric keys to take as accuracy, first match wins; empty: by the usual names
+	SDKNames        bool             // also write mlflow-emissions-sdk's names; see sdknames.go
+	InPod           bool             // in a Kubernetes pod the machine's energy is not the run's
+	Host            string           // name of this machine, for the tag emissions.host
+	Version         string           // for the tag emissions.version
+	Logger          *slog.Logger     // nil: slog.Default
 	// Pages makes what answers under /emissions/, given how to ask the upstream. nil: nothing is answered there.
 	Pages func(*mlflow.Client) http.Handler
 }
@@ -59,8 +62,9 @@ const (
 	patience = 2 * time.Second
 	// writeTimeout is for the figures alone, which are the slowest part of it.
 	writeTimeout = patience - 100*time.Millisecond
-	// lateWindow is how long a finished run waits for its accuracy.
-	lateWindow = time.Hour
+	// couriers is how many writes go on at once that no client waits for: a server that is slow must not be made slower
+	// for its clients, by what it could not take at first of all things.
+	couriers = 4
 	// orphanTimeout is how long an update is carried on after its client hung up: the server would do it, too.
 	orphanTimeout = 30 * time.Second
 )
@@ -75,17 +79,24 @@ type Proxy struct {
 	metrics  *metrics
 	mu       sync.Mutex
 	runs     map[string]*run
-	finished *cache.Cache   // *run by id, of ended runs that wait for their accuracy
-	words    *cache.Cache   // what experiments say about accuracy, by caller and experiment
-	writers  sync.WaitGroup // goroutines that write figures off the clients' path
+	finished *cache.Cache       // *run by id, of ended runs that wait for what comes late
+	words    *cache.Cache       // what experiments say about accuracy, by caller and experiment
+	letters  map[string]*letter // by run, what could not be written yet
+	couriers chan struct{}      // one in it for each write that no client waits for
+	dirty    chan struct{}      // has something in it when what is kept has changed
+	writers  sync.WaitGroup     // goroutines that write figures off the clients' path
 	draining context.Context
 	drain    context.CancelFunc
 }
 
 // New makes a proxy. Its metrics are registered with reg.
 func New(cfg Config, reg prometheus.Registerer) (*Proxy, error) {
-	p := &Proxy{cfg: cfg, log: cfg.Logger, runs: map[string]*run{}, finished: cache.New(lateWindow, lateWindow/10),
-		words: cache.New(wordWindow, 10*wordWindow)}
+	p := &Proxy{
+		cfg: cfg, log: cfg.Logger, runs: map[string]*run{}, words: cache.New(wordWindow, 10*wordWindow), letters: map[string]*letter{},
+		couriers: make(chan struct{}, couriers), dirty: make(chan struct{}, 1),
+	}
+	p.cfg.LateWindow = max(cfg.LateWindow, 1) // in the cache 0 stands for ever
+	p.finished = cache.New(p.cfg.LateWindow, max(time.Second, p.cfg.LateWindow/10))
 	if p.log == nil {
 		p.log = slog.Default()
 	}

@@ -37,7 +37,8 @@ type run struct {
 	ending     int            // final updates that are on their way to the server
 	done       bool           // the figures for these updates were written, or kept for a later try
 	pending    []byte         // the batch that could not be written
-	final      meter.Record   // what the figures were worked out from
+	failed     error          // why not
+	final      meter.Record   // of a run that is only served: it has no session here
 	unread     bool           // without the run's own metrics, which could not be read in time
 	behind     bool           // predictions were told of while the figures were worked out, which may be without them
 	completing bool           // what came after its end waits to be written
@@ -46,6 +47,9 @@ type run struct {
 	late       bool           // it had ended, and what it predicts since then is metered
 	rests      bool           // what it uses now counts only if it goes on, see watchLate
 	owed       bool           // what came after its end could not be written yet
+	step       int64          // the largest that was written
+	stamp      int64          // the latest time that was written, ms since 1970
+	left       string         // why it was ended though its client did not end it; empty where that did
 	wanted     []string       // keys that the user names as accuracy
 	cancelLive context.CancelFunc
 	ours       map[string][]float64 // what we wrote under the names of ratios, since what is known to be there
@@ -90,7 +94,7 @@ func (p *Proxy) before(x *exchange, r *http.Request) {
 			p.step(x, func() { p.end(x, runID(m)) })
 		}
 	case kindLogMetric, kindLogBatch:
-		if !x.ui && x.body != nil && p.watching() && x.conn.logsTo(x.body) == nil {
+		if !x.ui && x.body != nil && p.knowsRuns() && x.conn.logsTo(x.body) == nil {
 			p.lookUp(x)
 		}
 	}
@@ -108,17 +112,22 @@ func onlyReadable(h http.Header) {
 	}
 }
 
-// watching says whether any run is being metered.
-func (p *Proxy) watching() bool {
+// knowsRuns says whether there is any run that a request could be about.
+func (p *Proxy) knowsRuns() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.runs) > 0
+	return len(p.runs)+len(p.letters) > 0 || p.finished.ItemCount() > 0
+}
+
+// hasProcess says whether a client's process can be one of a run's.
+func (p *Proxy) hasProcess(x *exchange) bool {
+	return p.isLocal(x.conn.remote.Addr()) && p.cfg.Scope == meter.ScopeProcess
 }
 
 // lookUp finds the client's process while the upstream is answering. It must be known before the answer is passed on:
 // many clients close the connection, or end, as soon as they have it.
 func (p *Proxy) lookUp(x *exchange) {
-	if !p.isLocal(x.conn.remote.Addr()) || p.cfg.Scope == meter.ScopeMachine {
+	if !p.hasProcess(x) {
 		return
 	}
 	x.found = make(chan struct{})
@@ -245,6 +254,9 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 		return nil
 	}
 	r := newRun(id)
+	if old, ok := p.ended(id); ok { // whose figures may still be on their way
+		r.write = old.write
+	}
 	r.parent, r.base, r.caller = tags[tagParent], base, x.caller
 	for _, key := range clientsMetrics(tags) {
 		if slices.Contains(ratios, key) {
@@ -267,6 +279,7 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 	p.runs[id] = r
 	p.mu.Unlock()
 	p.finished.Delete(id)
+	p.changed()
 	if r.session != nil {
 		p.supersede(r)
 		p.predicts(r, tags, base)
@@ -351,17 +364,21 @@ func (p *Proxy) resume(x *exchange, id string) {
 	if err != nil {
 		p.log.Warn("cannot read what the resumed run had; it counts from here", "run", id, "error", err)
 	}
+	old, _ := p.ended(id)
 	if err == nil && now.Status != "RUNNING" {
+		if old != nil && p.isLeft(old) { // somebody ended it past us
+			p.endedAfterAll(old, x)
+		}
 		return
 	}
-	old, _ := p.ended(id)
 	base := earlier(now)
 	r := p.begin(x, id, now.Tags, base)
 	if r == nil {
 		return
 	}
-	if old != nil && err == nil { // known better than by what stands in the run
+	if old != nil { // known better than by what stands in the run
 		p.follow(r, old)
+		p.takenUp(r, old)
 		return
 	}
 	p.mu.Lock()
@@ -426,6 +443,7 @@ func (p *Proxy) updated(x *exchange, body []byte) {
 		return
 	}
 	id, status := answer.Info.id(), answer.Info.Status
+	p.lend(id, x.caller)
 	switch {
 	case x.ending != nil && x.ending.id == id:
 		p.settle(x, status)
@@ -434,6 +452,8 @@ func (p *Proxy) updated(x *exchange, body []byte) {
 		if r := p.find(id); r != nil && !x.foreign {
 			p.end(x, id)
 			p.settle(x, status)
+		} else if old, ok := p.ended(id); ok && p.isLeft(old) {
+			p.endedAfterAll(old, x)
 		}
 	case status == "RUNNING" && x.resumes:
 		p.resume(x, id)
@@ -449,9 +469,8 @@ func (p *Proxy) settle(x *exchange, status string) {
 	last, open := r.ending == 0, p.runs[r.id] == r
 	final := isFinal(status)
 	if final {
-		r.caller = x.caller
-	}
-	if last && !final {
+		r.caller, r.left = x.caller, ""
+	} else if last {
 		r.done, r.pending = false, nil
 	}
 	p.mu.Unlock()
@@ -472,9 +491,9 @@ func (p *Proxy) close(r *run, status string) {
 		delete(p.runs, r.id)
 		r.over.Store(true)
 	}
-	batch, caller, done, unread, measured := r.pending, r.caller, r.done, r.unread || r.behind, r.whyNot() == ""
+	batch, failed, caller, done, unread, measured := r.pending, r.failed, r.caller, r.done, r.unread || r.behind, r.whyNot() == ""
 	if open && measured { // what comes late completes its figures
-		p.finished.SetDefault(r.id, r)
+		p.finished.Set(r.id, r, p.cfg.LateWindow)
 	}
 	p.mu.Unlock()
 	if !open {
@@ -490,6 +509,12 @@ func (p *Proxy) close(r *run, status string) {
 			if r.write.lock(ctx) == nil {
 				defer r.write.unlock()
 				p.writeFigures(ctx, r, caller)
+				p.mu.Lock()
+				batch, failed := r.pending, r.failed
+				p.mu.Unlock()
+				if batch != nil {
+					p.post(r, batch, caller, failed)
+				}
 			}
 		})
 	}
@@ -497,14 +522,15 @@ func (p *Proxy) close(r *run, status string) {
 		r.session.Close()
 	}
 	if batch != nil {
-		p.background(func() { p.retry(r, caller, batch) })
+		p.post(r, batch, caller, failed)
 	}
 	if r.session != nil {
 		p.infers(r, false)
 	}
-	if measured && unread {
+	if measured && unread && batch == nil {
 		p.background(func() { p.complete(r, caller) })
 	}
+	p.changed()
 	p.log.Info("run ended", "run", r.id, "status", status)
 }
 
@@ -515,6 +541,10 @@ func (p *Proxy) drop(id string) {
 	delete(p.runs, id)
 	p.mu.Unlock()
 	p.finished.Delete(id)
+	p.mu.Lock()
+	p.unpost(id)
+	p.mu.Unlock()
+	p.changed()
 	if r == nil {
 		return
 	}

@@ -11,8 +11,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,7 +170,7 @@ func newBench(t testing.TB, change func(*Config)) *bench {
 	require.NoError(t, err)
 	// Scope machine: a test's client is the proxy's own process, which is never a run's.
 	cfg := Config{Upstream: upstream, Meter: m, Supply: supply, Scope: meter.ScopeMachine, LocalClients: LocalAddresses(),
-		Host: "here", Version: "test", Logger: slog.New(slog.DiscardHandler)}
+		LateWindow: time.Hour, Host: "here", Version: "test", Logger: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&cfg)
 	}
@@ -493,7 +491,7 @@ func TestFiguresThatCouldNotBeWrittenAreTriedAgainWithTheSameBytes(t *testing.T)
 func TestTheLiveCurve(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(c *Config) { c.LogInterval = 50 * time.Millisecond })
-	go func() { _ = b.proxy.Run(t.Context()) }()
+	go func() { _ = b.proxy.Run(t.Context(), nil) }()
 	id := b.create("")
 	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics[metricEmissions] > 0 }, 10*time.Second, 10*time.Millisecond)
 	assert.Equal(t, "RUNNING", b.mlflow.of(id).status)
@@ -537,37 +535,6 @@ func TestAFaultInMeteringIsNotTheClients(t *testing.T) {
 	assert.Contains(t, answer, "run1")
 }
 
-func TestARunIsTakenUpAgainAfterARestart(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
-	dir := t.TempDir()
-	id := b.create("")
-	b.proxy.Drain(t.Context())
-	require.NoError(t, b.proxy.Keep(dir))
-	first := b.mlflow.of(id).metrics[metricEmissions]
-	require.Greater(t, first, 0.0)
-
-	again := newBench(t, func(c *Config) { c.Upstream, _ = url.Parse(b.mlflow.server.URL) })
-	require.NoError(t, again.proxy.Restore(dir))
-	require.Equal(t, 1, again.open())
-	again.work()
-	again.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
-	r := b.mlflow.of(id)
-	assert.Greater(t, r.metrics[metricEmissions], first)
-	assert.InEpsilon(t, r.metrics[metricEnergy], r.metrics[metricFacility], 1e-9, "of both sessions")
-	ledger, err := carbon.DecodeLedger(r.tags[tagSlices])
-	require.NoError(t, err)
-	assert.InEpsilon(t, r.metrics[metricEnergy], ledger.KWh(), 1e-6)
-	assert.Contains(t, r.tags[tagStatus], "partial: the proxy was down for")
-	assert.NotContains(t, r.tags, tagClientMetrics)
-	require.NoError(t, again.proxy.Restore(dir), "taken up once")
-	assert.Zero(t, again.open())
-
-	require.NoError(t, os.WriteFile(filepath.Join(dir, stateFile), []byte("{"), 0o600))
-	require.NoError(t, again.proxy.Restore(dir), "a damaged file stops nobody")
-	assert.FileExists(t, filepath.Join(dir, stateFile+".damaged"))
-}
-
 // What we wrote with an update that the server then refused is not the user's word when the client tries again.
 func TestACountOfOursIsNotTheUsers(t *testing.T) {
 	t.Parallel()
@@ -594,31 +561,6 @@ func TestACountOfOursIsNotTheUsers(t *testing.T) {
 	assert.Equal(t, "50", r.tags[tagInferences])
 	assert.Equal(t, sourceEvaluate, r.tags[tagInferenceSource])
 	assert.InEpsilon(t, 10*r.metrics[metricInference]/50, r.metrics[metricInferences], 1e-9)
-}
-
-// A run goes on inside its parent and in its phase when the proxy is started anew.
-func TestNestingAndPhaseOutliveARestart(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, nil)
-	parent := b.create("")
-	for range 8 { // in whatever order they are kept
-		b.create(`{"key":"mlflow.parentRunId","value":"` + parent + `"}`)
-	}
-	b.post("set-tag", `{"run_id":"`+parent+`","key":"emissions.phase","value":"inference"}`)
-	dir := t.TempDir()
-	b.proxy.Drain(t.Context())
-	require.NoError(t, b.proxy.Keep(dir))
-	first := b.mlflow.of(parent).metrics
-
-	again := newBench(t, func(c *Config) { c.Upstream, _ = url.Parse(b.mlflow.server.URL) })
-	require.NoError(t, again.proxy.Restore(dir))
-	again.work()
-	again.post("update", `{"run_id":"`+parent+`","status":"FINISHED"}`)
-	second := b.mlflow.of(parent).metrics
-	all := again.meter.Totals().Runs.Total() // a parent has all of its children's
-	assert.Greater(t, second[metricEnergy]-first[metricEnergy], 0.9*all.KWh())
-	assert.InDelta(t, first[metricTraining], second[metricTraining], 1e-12)
-	assert.Greater(t, second[metricInference], first[metricInference])
 }
 
 // What was not measured of a run's earlier sessions is not measured by a later one.
@@ -741,7 +683,7 @@ func TestARunIsResumedAfterACrash(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(c *Config) { c.LogInterval = 50 * time.Millisecond })
 	live, crash := context.WithCancel(t.Context())
-	go func() { _ = b.proxy.Run(live) }()
+	go func() { _ = b.proxy.Run(live, nil) }()
 	id := b.create("")
 	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics[metricEmissions] > 0 }, 10*time.Second, 10*time.Millisecond)
 	crash()
@@ -789,7 +731,7 @@ func TestTheLiveCurveAfterAnOutage(t *testing.T) {
 	id := b.create("")
 	live, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	go func() { defer close(ended); _ = b.proxy.Run(live) }()
+	go func() { defer close(ended); _ = b.proxy.Run(live, nil) }()
 	require.Eventually(t, func() bool { return refused.Load() > 5 }, 10*time.Second, 10*time.Millisecond)
 	stop()
 	<-ended

@@ -37,7 +37,13 @@ func (s *Serving) Keep(dir string) error {
 	s.mu.Lock()
 	kept := []keptDue{}
 	for id, d := range s.unsure {
-		s.takeIn(id, d)
+		s.proxy.mu.Lock()
+		l := s.proxy.letters[id]
+		itself := l != nil && s.proxy.keeps(l) // with what was served in it
+		s.proxy.mu.Unlock()
+		if !itself {
+			s.takeIn(id, d)
+		}
 	}
 	for id, d := range s.due {
 		t := d.used

@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -150,11 +149,8 @@ func TestTracesOutliveARestart(t *testing.T) {
 		return strings.HasSuffix(r.URL.Path, "/traces")
 	}
 	b.trace(1, id, at, "")
-	dir := t.TempDir()
 	b.proxy.Drain(t.Context())
-	require.NoError(t, b.proxy.Keep(dir))
-	again := newBench(t, func(c *Config) { c.Upstream, _ = url.Parse(b.mlflow.server.URL) })
-	require.NoError(t, again.proxy.Restore(dir))
+	again := b.killed(nil)
 	at = time.Now()
 	again.work()
 	again.trace(2, id, at, "")

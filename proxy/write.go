@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -21,14 +19,16 @@ func (p *Proxy) writeFigures(ctx context.Context, r *run, caller mlflow.Caller) 
 	p.count(err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r.done, r.pending = true, nil
-	if err == nil {
+	r.done, r.pending, r.failed = true, nil, err
+	switch {
+	case err == nil:
 		r.caller = caller // else it is not known whether who asks may do so at all
-	} else {
+		p.unpost(r.id)
+	case refused(err):
+		p.log.Error("figures could not be written", "run", r.id, "error", err)
+	default:
 		p.log.Warn("figures could not be written yet", "run", r.id, "error", err)
-		if !refused(err) {
-			r.pending = batch
-		}
+		r.pending = batch
 	}
 }
 
@@ -64,7 +64,7 @@ func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte
 	if now != nil {
 		r.noticeClients(run)
 	}
-	r.final, r.unread = record, now == nil
+	r.unread = now == nil
 	f := p.figuresOf(r, record, now, at)
 	p.forParent(r, now)
 	for k, v := range f.values {
@@ -77,13 +77,6 @@ func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte
 // whether the server took it, so all are kept until one is known to be there.
 func (r *run) wrote(key string, v float64) { r.ours[key] = append(r.ours[key], v) }
 
-// refused says whether the server will never take this batch.
-func refused(err error) bool {
-	var e *mlflow.APIError
-	return errors.As(err, &e) && e.StatusCode >= 400 && e.StatusCode < 500 &&
-		e.StatusCode != http.StatusTooManyRequests && e.StatusCode != http.StatusRequestTimeout
-}
-
 func (p *Proxy) count(err error) {
 	if err != nil {
 		p.metrics.failed.Inc()
@@ -92,23 +85,11 @@ func (p *Proxy) count(err error) {
 	}
 }
 
-// retry goes on trying to write figures of a run that ended, with pauses that grow, for some minutes.
-func (p *Proxy) retry(r *run, caller mlflow.Caller, batch []byte) {
-	for pause := time.Second; pause < 5*time.Minute; pause *= 2 {
-		select {
-		case <-time.After(pause):
-		case <-p.draining.Done(): // one last try
-			pause = time.Hour
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
-		err := p.client.LogBatch(ctx, caller, batch)
-		cancel()
-		p.count(err)
-		if err == nil || refused(err) {
-			return
-		}
-	}
-	p.log.Error("figures could not be written", "run", r.id)
+// stepAt returns the step and the time, in ms since 1970, of what is written now. Neither goes back, whatever the clock
+// does: of a metric's values MLflow shows the one of the largest step, and of those the latest. Callers hold Proxy.mu.
+func (r *run) stepAt(metered time.Duration, now time.Time) (step, stamp int64) {
+	r.step, r.stamp = max(r.step, int64(metered.Seconds())), max(r.stamp+1, now.UnixMilli())
+	return r.step, r.stamp
 }
 
 // isClients says whether the client logs a metric of this name itself.
@@ -141,6 +122,7 @@ func (r *run) recall(now mlflow.Run) {
 		for _, key := range ratios {
 			if m, ok := now.Metrics[key]; ok && !r.clients[key] {
 				r.wrote(key, m.Value)
+				r.step, r.stamp = max(r.step, m.Step), max(r.stamp, m.Timestamp)
 			}
 		}
 	}
