@@ -164,7 +164,9 @@ func TestRunsAreKeptAllTheTime(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
 	store, _ := newStore(t)
-	go func() { _ = b.proxy.Run(t.Context(), store) }()
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = b.proxy.Run(t.Context(), store) }()
+	t.Cleanup(func() { <-ended }) // it writes once more
 	onDisk := func() (k kept) {
 		content, err := os.ReadFile(store.path(storeFile))
 		if err != nil {
