@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -58,7 +59,7 @@ func TestSDKPage(t *testing.T) {
 	page := readSDKPage(t)
 	require.Len(t, page.scripts, 3)
 	require.NotEmpty(t, page.equations)
-	args := append(page.serve, "--upstream", upstream.String(), "--listen", "127.0.0.1:0")
+	args := append(page.serve, "--upstream", upstream.String(), "--listen", "127.0.0.1:0", "--carbon-intensity", fmt.Sprint(intensity))
 	for name, check := range map[string]func(*testing.T, sdkPage, mlflow.Run){"before.py": sdkLeftIn, "after.py": sdkTakenOut, "after-the-end.py": sdkTakenOut} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,10 +1,11 @@
+//go:build unix
+
 package e2e
 
 import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -47,14 +48,6 @@ func (p *proxy) findsScoring() {
 	require.Eventually(p.t, func() bool {
 		return strings.Contains(strings.Join(p.lines(), "\n"), "metering predictions of a scoring server")
 	}, 3*time.Minute, 50*time.Millisecond)
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // The real scoring server, scored through the proxy in each format: its predictions are the run's that trained the model, over
