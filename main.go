@@ -42,10 +42,13 @@ import (
 // version is what emissions.version says of the runs that we metered.
 const version = "0.1.0"
 
-// Exit codes: a usage error is found before any port is opened.
+// Exit codes: a usage error is found before any port is opened. The last two are of report --max-emissions-g, for pipelines;
+// neither is an error of the command.
 const (
-	exitError = 1
-	exitUsage = 2
+	exitError      = 1
+	exitUsage      = 2
+	exitOverBudget = 3
+	exitNoBudget   = 4 // it cannot be told, since a run has no figures
 )
 
 type cli struct {
@@ -369,12 +372,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintln(stderr, "mlflow-emissions-proxy:", strings.ReplaceAll(err.Error(), "\n", "; "))
 	var usage usageError
-	var budget budgetError
+	var budget report.BudgetError
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &budget) && budget.Over:
+		return exitOverBudget
 	case errors.As(err, &budget):
-		return budget.code
+		return exitNoBudget
 	}
 	return exitError
 }
@@ -891,6 +896,20 @@ func (c *doctorCmd) calibrate(m *meter.Meter, s streams) error {
 	return nil
 }
 
+type reportCmd struct{ report.Command }
+
+// Run is the command report.
+func (c *reportCmd) Run(s streams) error {
+	ctx, stop := signals(context.Background(), s.err)
+	defer stop()
+	err := c.Command.Run(ctx, os.Getenv, func(r mlflow.Run) (float64, string, bool) { return proxy.Accuracy(r, nil) }, s.out)
+	var bad report.BadFlag
+	if errors.As(err, &bad) {
+		return usageError{bad}
+	}
+	return err
+}
+
 type locationsCmd struct {
 	Place  string `arg:"" optional:"" help:"Show this place alone: its figure, a country's mix with the factors and both figures, and what lies within it."`
 	Format string `default:"table" enum:"table,csv,json" help:"table, csv or json (${default})."`
@@ -1057,7 +1076,7 @@ func (a *address) UnmarshalText(text []byte) error {
 
 func (u *baseURL) UnmarshalText(text []byte) error {
 	parsed, err := url.Parse(string(text))
-	if err != nil || parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" || parsed.RawQuery != "" || parsed.Fragment != "" {
+	if err != nil || !mlflow.IsBaseURL(parsed) {
 		return fmt.Errorf("%q is not a base URL: http or https, a host, and a path prefix if the server has one, for example http://127.0.0.1:5000", text)
 	}
 	*u = baseURL(*parsed)

@@ -35,6 +35,11 @@ func NewClient(base *url.URL, host string, rt http.RoundTripper) *Client {
 	}}
 }
 
+// IsBaseURL says whether a URL can be a server's: http or https, a host, and a path prefix if the server has one.
+func IsBaseURL(u *url.URL) bool {
+	return (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.RawQuery == "" && u.Fragment == ""
+}
+
 // Caller is how a client's request reached the API, and with which credentials: our own calls copy both. It lives in
 // memory only.
 type Caller struct {

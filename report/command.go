@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"bytes"
@@ -13,32 +13,23 @@ import (
 	"time"
 
 	"mlflow-emissions-proxy/mlflow"
-	"mlflow-emissions-proxy/proxy"
-	"mlflow-emissions-proxy/report"
 )
 
-// Exit codes of report --max-emissions-g, for pipelines: neither is an error of the command.
-const (
-	exitOverBudget = 3
-	exitNoBudget   = 4 // it cannot be told, since a run has no figures
-)
-
-// budgetError says that runs emitted more than they may, or that it cannot be told.
-type budgetError struct {
-	code int
+// BudgetError says that runs emitted more than --max-emissions-g allows, or that it cannot be told since one has no figures.
+type BudgetError struct {
+	Over bool
 	error
 }
 
-type reportCmd struct {
-	Experiments []string `arg:"" optional:"" name:"experiment" help:"Names or ids of the experiments to compare."`
-	reportFlags
-}
+// BadFlag is a fault in what the user asked for.
+type BadFlag struct{ error }
 
-// reportFlags say what to compare and how to show it.
-type reportFlags struct {
+// Command is what the command report is asked for, with its flags.
+type Command struct {
+	Experiments   []string `arg:"" optional:"" name:"experiment" help:"Names or ids of the experiments to compare."`
 	TrackingURI   string   `group:"What" env:"EMISSIONS_TRACKING_URI,MLFLOW_TRACKING_URI" placeholder:"URL" help:"The MLflow server or the proxy in front of it; credentials as MLflow's client takes them: MLFLOW_TRACKING_USERNAME and _PASSWORD, or MLFLOW_TRACKING_TOKEN."`
 	Filter        string   `group:"What" placeholder:"FILTER" help:"Only runs that this filter of MLflow's search finds, for example \"metrics.accuracy > 0.8\"."`
-	Run           []string `group:"What" placeholder:"ID" help:"Only these runs; their ids, after commas."`
+	Runs          []string `name:"run" group:"What" placeholder:"ID" help:"Only these runs; their ids, after commas."`
 	Sort          string   `group:"What" placeholder:"COLUMN" help:"Order by a column, for example emissions_g; -emissions_g: the largest first. By default the latest first."`
 	Columns       []string `group:"Output" placeholder:"COLUMN" help:"Columns of the table and of the HTML file, after commas; named as in CSV."`
 	SizeBy        string   `group:"Output" placeholder:"WHAT" help:"What the bubbles' area shows: param:NAME, metric:NAME or none. By default the number of parameters, by its usual names."`
@@ -46,35 +37,35 @@ type reportFlags struct {
 	Plot          string   `group:"Output" default:"accuracy" enum:"accuracy,predictions,energy" help:"What svg and png show: accuracy against emissions, emissions of 10,000 predictions, or energy by component (${default})."`
 	Output        string   `group:"Output" short:"o" placeholder:"FILE" help:"Where to write. By default standard output."`
 	LogToRun      string   `group:"Output" placeholder:"ID" help:"Also store the HTML file as the artifact emissions.html of this run."`
-	MaxEmissionsG *number  `group:"Budget" name:"max-emissions-g" placeholder:"G" help:"Exit with 3 if the runs emitted more than this together, with 4 if that cannot be told since one has no figures."`
+	MaxEmissionsG *float64 `group:"Budget" name:"max-emissions-g" placeholder:"G" help:"Exit with 3 if the runs emitted more than this together, with 4 if that cannot be told since one has no figures."`
 }
 
-// Run is the command report.
-func (c *reportCmd) Run(s streams) error {
+// Run compares the experiments and writes what is asked for to out. getenv has MLflow's own variables, accuracy picks a run's
+// accuracy in percent and its key. Errors are a BadFlag, a BudgetError, or of the server.
+func (c *Command) Run(ctx context.Context, getenv func(string) string, accuracy func(mlflow.Run) (float64, string, bool), out io.Writer) error {
 	if len(c.Experiments) == 0 {
-		return usageError{errors.New("report: name an experiment, for example: report emissions-demo")}
+		return BadFlag{errors.New("report: name an experiment, for example: report emissions-demo")}
 	}
 	base, err := c.trackingURL()
 	if err != nil {
-		return usageError{err}
+		return BadFlag{err}
 	}
 	if m := c.MaxEmissionsG; m != nil && !(*m >= 0) {
-		return usageError{fmt.Errorf("--max-emissions-g: %v is not allowed, only grams of at least 0, for example 50", *m)}
+		return BadFlag{fmt.Errorf("--max-emissions-g: %v is not allowed, only grams of at least 0, for example 50", *m)}
 	}
-	if err := report.CheckColumns(append(c.Columns, strings.TrimPrefix(c.Sort, "-"))); err != nil {
-		return usageError{err}
+	if err := CheckColumns(append(c.Columns, strings.TrimPrefix(c.Sort, "-"))); err != nil {
+		return BadFlag{err}
 	}
-	ctx, stop := signals(context.Background(), s.err)
-	defer stop()
-	source, err := trackingSource(base, os.Getenv)
+	source, err := sourceAt(base, getenv)
 	if err != nil {
 		return err
 	}
+	source.Accuracy = accuracy
 	comparison, err := c.load(ctx, source)
 	if err != nil {
 		return err
 	}
-	if err := c.write(comparison, s.out); err != nil {
+	if err := c.write(comparison, out); err != nil {
 		return err
 	}
 	if c.LogToRun != "" {
@@ -85,44 +76,42 @@ func (c *reportCmd) Run(s streams) error {
 	return c.withinBudget(comparison.Total())
 }
 
-// trackingURL reads where MLflow is. It is no baseURL, since a refused value of that is shown as it is, and tracking URIs
-// of databases have passwords in them.
-func (f reportFlags) trackingURL() (*url.URL, error) {
+// trackingURL reads where MLflow is. A refused value is not shown as it is: tracking URIs of databases have passwords in
+// them.
+func (c *Command) trackingURL() (*url.URL, error) {
 	const example = "for example http://127.0.0.1:5001"
-	if f.TrackingURI == "" {
+	if c.TrackingURI == "" {
 		return nil, errors.New("--tracking-uri: say where MLflow is, here or by MLFLOW_TRACKING_URI, " + example)
 	}
-	u, err := url.Parse(f.TrackingURI)
+	u, err := url.Parse(c.TrackingURI)
 	if err != nil {
 		return nil, errors.New("--tracking-uri: this is not a URL; give a server's, " + example)
 	}
-	var checked baseURL
-	if checked.UnmarshalText([]byte(f.TrackingURI)) != nil {
+	if !mlflow.IsBaseURL(u) {
 		return nil, fmt.Errorf("--tracking-uri: %s is not a server's base URL, %s", u.Redacted(), example)
 	}
 	return u, nil
 }
 
-// trackingSource returns how to read the server at a tracking URI, as MLflow's client would.
-func trackingSource(base *url.URL, getenv func(string) string) (report.Source, error) {
+// sourceAt returns how to read the server at a tracking URI, as MLflow's client would.
+func sourceAt(base *url.URL, getenv func(string) string) (Source, error) {
 	caller := mlflow.CallerFromEnvironment(getenv, base)
 	server := *base
 	server.User = nil // sent as a header, and never shown
 	transport, err := mlflow.TransportFromEnvironment(getenv)
 	if err != nil {
-		return report.Source{}, usageError{err}
+		return Source{}, BadFlag{err}
 	}
-	return report.Source{
-		Client:   mlflow.NewClient(&server, "", transport),
-		Caller:   caller,
-		Accuracy: func(r mlflow.Run) (float64, string, bool) { return proxy.Accuracy(r, nil) },
-		RunURL:   report.RunURLs(strings.TrimSuffix(server.String(), "/")+"/", getenv("MLFLOW_WORKSPACE")),
+	return Source{
+		Client: mlflow.NewClient(&server, "", transport),
+		Caller: caller,
+		RunURL: RunURLs(strings.TrimSuffix(server.String(), "/")+"/", getenv("MLFLOW_WORKSPACE")),
 	}, nil
 }
 
 // load reads the comparison.
-func (c *reportCmd) load(ctx context.Context, source report.Source) (report.Comparison, error) {
-	query := report.Query{Filter: c.Filter, Runs: c.reportFlags.Run, Size: c.SizeBy, Sort: c.Sort}
+func (c *Command) load(ctx context.Context, source Source) (Comparison, error) {
+	query := Query{Filter: c.Filter, Runs: c.Runs, Size: c.SizeBy, Sort: c.Sort}
 	for _, name := range c.Experiments {
 		e, err := source.Client.ExperimentByName(ctx, source.Caller, name)
 		var refused *mlflow.APIError
@@ -132,15 +121,15 @@ func (c *reportCmd) load(ctx context.Context, source report.Source) (report.Comp
 			}
 		}
 		if err != nil {
-			return report.Comparison{}, err
+			return Comparison{}, err
 		}
 		query.Experiments = append(query.Experiments, e.ID)
 	}
-	return report.Load(ctx, source, query)
+	return Load(ctx, source, query)
 }
 
 // write renders the comparison where it is asked for: to its end, or not at all.
-func (c *reportCmd) write(comparison report.Comparison, stdout io.Writer) error {
+func (c *Command) write(comparison Comparison, stdout io.Writer) error {
 	var b bytes.Buffer
 	var err error
 	switch c.Format {
@@ -171,7 +160,7 @@ func (c *reportCmd) write(comparison report.Comparison, stdout io.Writer) error 
 // artifactName is the file that --log-to-run stores.
 const artifactName = "emissions.html"
 
-func (c *reportCmd) logToRun(ctx context.Context, source report.Source, comparison report.Comparison) error {
+func (c *Command) logToRun(ctx context.Context, source Source, comparison Comparison) error {
 	run, err := source.Client.Run(ctx, source.Caller, c.LogToRun)
 	if err != nil {
 		return fmt.Errorf("--log-to-run: %w", err)
@@ -187,18 +176,18 @@ func (c *reportCmd) logToRun(ctx context.Context, source report.Source, comparis
 }
 
 // withinBudget compares what the runs emitted together with what they may.
-func (f reportFlags) withinBudget(t report.Total) error {
-	if f.MaxEmissionsG == nil {
+func (c *Command) withinBudget(t Total) error {
+	if c.MaxEmissionsG == nil {
 		return nil
 	}
-	limit := report.Value(*f.MaxEmissionsG)
+	limit := Value(*c.MaxEmissionsG)
 	switch {
 	case t.Runs == 0:
-		return budgetError{exitNoBudget, errors.New("--max-emissions-g: there are no runs to judge; are the experiment and the filter right?")}
+		return BudgetError{false, errors.New("--max-emissions-g: there are no runs to judge; are the experiment and the filter right?")}
 	case t.Emissions > limit:
-		return budgetError{exitOverBudget, fmt.Errorf("over budget: %s emitted, --max-emissions-g %v allows %s", report.Mass(t.Emissions), *f.MaxEmissionsG, report.Mass(limit))}
+		return BudgetError{true, fmt.Errorf("over budget: %s emitted, --max-emissions-g %v allows %s", Mass(t.Emissions), *c.MaxEmissionsG, Mass(limit))}
 	case t.WithoutFigures > 0:
-		return budgetError{exitNoBudget, fmt.Errorf("--max-emissions-g: %d of %d runs have no figures, so it cannot be told whether the budget was kept", t.WithoutFigures, t.Runs)}
+		return BudgetError{false, fmt.Errorf("--max-emissions-g: %d of %d runs have no figures, so it cannot be told whether the budget was kept", t.WithoutFigures, t.Runs)}
 	}
 	return nil
 }
