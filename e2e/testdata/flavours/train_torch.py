@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch.utils.data import DataLoader, TensorDataset
 
+torch.set_num_threads(1)
 torch.manual_seed(0)
 X, y = (torch.tensor(a) for a in load_digits(return_X_y=True))
 X_train, X_test, y_train, y_test = train_test_split(X.float() / 16, y, test_size=0.3, random_state=0)

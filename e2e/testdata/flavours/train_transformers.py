@@ -7,6 +7,7 @@ import mlflow
 import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
+torch.set_num_threads(1)
 torch.manual_seed(0)
 
 
