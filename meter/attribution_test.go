@@ -673,3 +673,21 @@ func TestAProcessThatNobodyWaitedForHasEnded(t *testing.T) {
 	assert.InDelta(t, 100, cpuOf(s), 1e-9)
 	m.conserved(s)
 }
+
+// In a script, curl runs in a subshell that ends with it: what the script does between that and the next reading is the
+// run's, though neither of the two is there any more.
+func TestAScriptsWorkRightAfterASubshellEnded(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.fork(98, 50, "sh", "train.sh")
+	m.fork(99, 98, "sh", "train.sh") // $(...)
+	s := m.begin("a", "", m.fork(100, 99, "curl"))
+	m.exit(100)
+	m.exit(99)
+	m.fork(101, 98, "awk")
+	m.run(101, 100)
+	m.exit(101)
+	m.sleep()
+	assert.InDelta(t, 50, cpuOf(s), 1e-9)
+	m.conserved(s)
+}

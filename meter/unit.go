@@ -34,7 +34,7 @@ func (m *Meter) claim(s *Session, p Process) bool {
 	if !m.trees.attach(s, p) && !m.replace(s) {
 		return false
 	}
-	m.standIn(s)
+	m.standIns(s)
 	return true
 }
 
@@ -60,15 +60,16 @@ func (m *Meter) replace(s *Session) bool {
 	return false
 }
 
-// standIn returns the process that would take the opener's place now. It is tracked beforehand, so that nothing that
-// begins below it is missed when the opener ends.
-func (m *Meter) standIn(s *Session) *process {
+// standIns returns the processes of which one will take the opener's place, the nearest that lives then. They are tracked
+// beforehand, so that nothing that begins below them is missed when the opener ends: in a script, curl's parent may be a
+// subshell that ends with it.
+func (m *Meter) standIns(s *Session) (living []*process) {
 	for _, a := range s.above {
 		if p := m.trees.track(a.PID, false); p != nil && p.start == a.Start && !p.zombie {
-			return p
+			living = append(living, p)
 		}
 	}
-	return nil
+	return living
 }
 
 // follow brings the process trees up to date.
@@ -92,7 +93,7 @@ func (m *Meter) follow(forks uint64) {
 		if p := m.trees.tracked[o.PID]; p == nil || p.start != o.Start || p.zombie {
 			m.replace(s)
 		}
-		if p := m.standIn(s); p != nil {
+		for _, p := range m.standIns(s) {
 			keep[p.pid] = true
 		}
 	}
