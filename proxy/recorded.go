@@ -25,9 +25,14 @@ func endTime(m map[string]json.RawMessage) time.Time {
 }
 
 // noticeEnd compares when a run ended by its client's word with when it was created here: both are this machine's time,
-// since no other clients' runs are measured. Callers hold Proxy.mu.
+// since no other clients' runs are measured. A time in whole seconds, as a shell's script has it, is compared as such.
+// Callers hold Proxy.mu.
 func (r *run) noticeEnd(ended time.Time) {
-	r.recorded = !ended.IsZero() && ended.Before(r.created.Truncate(time.Millisecond))
+	step := time.Millisecond
+	if ended.Equal(ended.Truncate(time.Second)) {
+		step = time.Second
+	}
+	r.recorded = !ended.IsZero() && ended.Before(r.created.Truncate(step))
 }
 
 // whyNot returns the status of a run of which nothing was measured; empty where something was.

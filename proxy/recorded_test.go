@@ -21,6 +21,7 @@ func TestARunThatWasOverBeforeItWasCreatedHasNoFigures(t *testing.T) {
 		"over before":              {func() string { return fmt.Sprint(time.Now().Add(-time.Hour).UnixMilli()) }, false},
 		"over before, as a string": {func() string { return fmt.Sprintf("%q", fmt.Sprint(time.Now().Add(-time.Hour).UnixMilli())) }, false},
 		"over now":                 {func() string { return fmt.Sprint(time.Now().UnixMilli()) }, true},
+		"over now, to the second":  {func() string { return fmt.Sprint(time.Now().Truncate(time.Second).UnixMilli()) }, true},
 		"a placeholder":            {func() string { return "1" }, true},
 		"given in seconds":         {func() string { return fmt.Sprint(time.Now().Add(-time.Hour).Unix()) }, true},
 		"not said":                 {func() string { return "null" }, true},
