@@ -22,9 +22,12 @@ import (
 var flavours = flag.String("flavours", "", "`environments` of heavy frameworks to test too, separated by commas: tensorflow (downloads 0.4 GB, 1.5 GB on disk), torch (PyTorch with CUDA's libraries, Lightning, Transformers; downloads 3 GB, 5.6 GB on disk), or all")
 
 // environments are the packages of the flavours' tests, beside MLflow and scikit-learn. xgboost-cpu is XGBoost without
-// CUDA's libraries. Those of CI have no name.
+// CUDA's libraries. Those of CI have no name; mlflow-emissions-sdk and what its tests need is among them, since it needs most
+// of them, too. Its last release names none of the 171 packages that it was developed with in what pip reads, so that it
+// does not take MLflow back to 2.4.
 var environments = map[string][]string{
-	"":           {"xgboost-cpu==3.2.0", "lightgbm==4.7.0", "keras==3.15.1", "jax==0.10.2"},
+	"": {"xgboost-cpu==3.2.0", "lightgbm==4.7.0", "keras==3.15.1", "jax==0.10.2",
+		"mlflow-emissions-sdk==0.16.4", "codecarbon==3.3.2", "optuna==5.0.0"},
 	"tensorflow": {"tensorflow-cpu==2.21.0", "keras==3.15.1"},
 	"torch":      {"torch==2.14.0", "lightning==2.6.6", "transformers==5.17.0", "accelerate==1.15.0"},
 }

@@ -1,12 +1,10 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -15,25 +13,11 @@ import (
 	"mlflow-emissions-proxy/mlflow"
 )
 
-// sdk is an environment with mlflow-emissions-sdk beside the pinned MLflow, what it imports (but for PyTorch, see
-// testdata/sdk/standin), and Optuna. Its last release names none of the 171 packages that it was developed with in what
-// pip reads, so that it does not take MLflow back to 2.4.
-var sdk = sync.OnceValues(func() (mlflow.Environment, error) {
-	cache, err := mlflow.CacheDir()
-	if err != nil {
-		return mlflow.Environment{}, err
-	}
-	const older = `; python_version < "3.11"` // for which these two are not made any more
-	const newer = `; python_version >= "3.11"`
-	return mlflow.Setup(context.Background(), cache, []string{"mlflow-emissions-sdk==0.16.4", "codecarbon==3.3.2", "optuna==5.0.0",
-		"keras==3.15.1" + newer, "jax==0.10.2" + newer, "keras" + older, "jax" + older}, os.Stderr)
-})
-
+// sdkEnvironment has mlflow-emissions-sdk beside the pinned MLflow, and what it imports, but for PyTorch: see
+// testdata/sdk/standin.
 func sdkEnvironment(t *testing.T) mlflow.Environment {
 	t.Helper()
-	env, err := sdk()
-	require.NoError(t, err)
-	return env
+	return flavourEnvironment(t, "")
 }
 
 // sdkScript prepares a script of testdata/sdk, in an experiment of this test.
