@@ -223,7 +223,7 @@ func (s *Session) Nest(parent string) bool {
 	s.parent, s.nested = m.sessions[i], true
 	for a := s.parent; a != nil; a = a.parent {
 		a.record.add(m.last, m.last, s.record.Energy())
-		a.record.Machine += s.record.Energy().Total() // of which it may have been before this one began
+		a.record.Machine = max(a.record.Machine, s.record.Machine) // of the one that began first
 	}
 	return true
 }
