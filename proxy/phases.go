@@ -179,12 +179,14 @@ func isTrue(value string) bool { return strings.EqualFold(value, "true") }
 // setPhase switches by the user's word.
 func (p *Proxy) setPhase(r *run, phase meter.Phase) {
 	r.switching.Lock()
-	defer r.switching.Unlock()
 	p.mu.Lock()
 	r.byTag, r.evaluates = phase, time.Time{}
 	p.mu.Unlock()
 	if r.session != nil {
 		r.session.Switch(phase)
+	}
+	r.switching.Unlock()
+	if r.session != nil { // which switches the run around it: by their tags two runs may be in each other
 		p.infers(r, phase == meter.Inference)
 	}
 	p.changed()
