@@ -198,3 +198,29 @@ func TestABriefPhase(t *testing.T) {
 	}
 	t.Fatal("no phase was brief")
 }
+
+// A run that shares the machine is not seen to do anything: that its client ends its predictions says that it did, and
+// not only until a few seconds after the request before.
+func TestPredictionsAfterTheEndOnASharedMachine(t *testing.T) {
+	t.Parallel()
+	for _, by := range []string{"training", "end"} {
+		b := newBench(t, nil)
+		id := b.create("")
+		b.finish(id)
+		b.tag(id, tagPhase, "inference")
+		r := b.proxy.find(id)
+		b.proxy.rest(r, true) // as after some seconds without a request
+		before := r.session.Record().Energy().Total()
+		b.work()
+		used := r.session.Record().Energy().Total()
+		require.Equal(t, before, used)
+		if by == "training" {
+			b.tag(id, tagPhase, "training")
+		} else {
+			b.finish(id)
+		}
+		require.Zero(t, b.open())
+		assert.Greater(t, r.session.Record().Energy().Total(), before, by)
+		assert.InEpsilon(t, 400*r.session.Record().Energy().Total().KWh(), b.mlflow.of(id).metrics[metricInference], 1e-9, by)
+	}
+}

@@ -16,6 +16,7 @@ type letter struct {
 	batch  []byte        // the same bytes at each try; nil once they are in
 	late   bool          // what came late for the ratios is to be worked out when they are in
 	caller mlflow.Caller // the latest that the server let do something with the run
+	posts  int           // how often something was put into it
 	tries  int
 	timer  *time.Timer
 	last   time.Time // when it was tried last
@@ -45,6 +46,7 @@ func (p *Proxy) post(r *run, batch []byte, caller mlflow.Caller, err error) {
 		l.timer = time.AfterFunc(time.Hour, func() { p.background(func() { p.deliver(l) }) })
 	}
 	l.run, l.caller, l.tries = r, caller, 0
+	l.posts++
 	if batch != nil {
 		l.batch, l.late = batch, r.unread
 	} else {
@@ -99,7 +101,7 @@ func (p *Proxy) deliver(l *letter) {
 	}
 	defer l.run.write.unlock()
 	p.mu.Lock()
-	r, batch, caller, late, waits := l.run, l.batch, l.caller, l.late, p.letters[l.run.id] == l
+	r, batch, caller, late, posts, waits := l.run, l.batch, l.caller, l.late, l.posts, p.letters[l.run.id] == l
 	p.mu.Unlock()
 	if !waits {
 		return
@@ -111,14 +113,16 @@ func (p *Proxy) deliver(l *letter) {
 	}
 	if err == nil && late {
 		p.mu.Lock()
-		l.batch = nil
+		if l.posts == posts {
+			l.batch = nil
+		}
 		p.mu.Unlock()
 		err = p.writeLate(ctx, r, caller)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.letters[r.id] != l:
+	case p.letters[r.id] != l || l.posts != posts: // later figures were put into it meanwhile, and have their own time
 	case err == nil:
 		p.log.Info("figures are written now", "run", r.id)
 		r.owed = false

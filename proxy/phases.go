@@ -166,6 +166,7 @@ func (p *Proxy) tagged(r *run, t mlflow.Tag, caller mlflow.Caller) {
 		p.mu.Unlock()
 		switch {
 		case late && phase == meter.Training:
+			p.wake(r)
 			p.endLate(r, caller)
 		case phase == meter.Training || phase == meter.Inference:
 			p.setPhase(r, phase)
