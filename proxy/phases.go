@@ -222,8 +222,11 @@ func (p *Proxy) datasets(r *run, raw json.RawMessage) {
 		byTag := r.byTag
 		r.given = hasPredictions(input.Dataset.Schema)
 		p.mu.Unlock()
-		if r.session != nil && byTag == "" {
-			since := r.session.Switch(p.usual(r)) // until the count comes
+		if r.session != nil {
+			since := time.Now()
+			if byTag == "" {
+				since = r.session.Switch(p.usual(r)) // until the count comes
+			}
 			p.mu.Lock()
 			r.evaluates, r.traced.undecided = since, nil
 			p.mu.Unlock()
@@ -275,19 +278,22 @@ func (p *Proxy) isEvaluated(r *run, count float64) {
 	r.switching.Lock()
 	defer r.switching.Unlock()
 	p.mu.Lock()
-	since := r.evaluates
-	if r.given {
-		r.evaluates, since = time.Time{}, time.Time{}
-	} else if !since.IsZero() || r.byTag != "" {
+	since, byTag := r.evaluates, r.byTag
+	r.evaluates = time.Time{}
+	// What is predicted while the user says that the run trains is a part of that.
+	counts := !r.given && (byTag == meter.Inference || byTag == "" && !since.IsZero())
+	if counts {
 		r.evaluated += count
 	}
-	r.evaluates = time.Time{}
 	p.mu.Unlock()
-	if since.IsZero() {
+	if !counts || since.IsZero() {
 		return
 	}
-	until := r.session.Switch(p.usual(r))
-	r.session.Carve(since, until, meter.Inference)
+	until := time.Now()
+	if byTag == "" {
+		until = r.session.Switch(p.usual(r))
+		r.session.Carve(since, until, meter.Inference)
+	}
 	p.mu.Lock()
 	r.traced.evaluated(span{start: since, end: until})
 	p.mu.Unlock()
