@@ -387,6 +387,9 @@ func (p *Proxy) resume(x *exchange, id string) {
 	if err != nil {
 		r.partial = "the run was resumed and what it had before could not be read"
 	}
+	if x.kind == kindRestore && r.partial == "" {
+		r.partial = beforeResumed + "it was deleted while it went on"
+	}
 	if last != nil { // which is not in the run yet
 		r.inherit(last.whyNot())
 	}
