@@ -224,3 +224,22 @@ func TestPredictionsAfterTheEndOnASharedMachine(t *testing.T) {
 		assert.InEpsilon(t, 400*r.session.Record().Energy().Total().KWh(), b.mlflow.of(id).metrics[metricInference], 1e-9, by)
 	}
 }
+
+// An update that the server refused ends nothing, and does not make a run work that rests.
+func TestARestingRunRestsAfterARefusedUpdate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.finish(id)
+	b.tag(id, tagPhase, "inference")
+	r := b.proxy.find(id)
+	b.proxy.rest(r, true)
+	before := r.session.Record().Energy()
+	b.proxy.mu.Lock()
+	r.ending++
+	b.proxy.mu.Unlock()
+	b.proxy.settle(&exchange{ending: r}, "")
+	b.work()
+	assert.Equal(t, before, r.session.Record().Energy())
+	assert.Equal(t, 1, b.open())
+}

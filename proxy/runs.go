@@ -475,7 +475,7 @@ func (p *Proxy) settle(x *exchange, status string) {
 	p.mu.Lock()
 	r.ending--
 	last, open := r.ending == 0, p.runs[r.id] == r
-	final := isFinal(status)
+	final, rests := isFinal(status), r.rests
 	if final {
 		r.caller, r.left = x.caller, ""
 	} else if last {
@@ -486,7 +486,7 @@ func (p *Proxy) settle(x *exchange, status string) {
 	case !open:
 	case final:
 		p.close(r, status)
-	case last && r.session != nil:
+	case last && r.session != nil && !rests:
 		r.session.Continue()
 	}
 }
