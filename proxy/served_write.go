@@ -70,6 +70,13 @@ func (s *Serving) give(r *run) {
 	p := s.proxy
 	d := s.take(r.id)
 	p.mu.Lock()
+	if p.runs[r.id] != nil { // it was resumed just now, from what it had
+		p.mu.Unlock()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.takeIn(r.id, d)
+		return
+	}
 	r.base = r.base.plus(d.used)
 	r.served += d.rows
 	if r.partial == "" && d.partial != "" {

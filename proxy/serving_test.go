@@ -393,3 +393,21 @@ func TestNothingOfWhatServingUsedIsForgotten(t *testing.T) {
 	require.NoError(t, again.Restore(dir))
 	assert.Equal(t, map[string]due{"run": d}, again.due)
 }
+
+// A run that is resumed just when it is to be given what serving it used gets that once it is over.
+func TestServingARunThatIsResumedMeanwhile(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.finish(id)
+	s := b.proxy.NewServing(ServingConfig{URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}})
+	s.due[id] = due{used: totals{inference: 3, duration: time.Second, predicting: time.Second, inferred: true}, rows: 6}
+	r, err := s.served(t.Context(), id)
+	require.NoError(t, err)
+	b.post("update", `{"run_id":"`+id+`","status":"RUNNING"}`)
+	s.give(r)
+	assert.Contains(t, s.due, id)
+	b.finish(id)
+	s.write(t.Context())
+	assert.InEpsilon(t, 3, b.mlflow.of(id).metrics[metricInference], 1e-9)
+}
