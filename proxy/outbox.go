@@ -17,6 +17,7 @@ type letter struct {
 	late   bool          // what came late for the ratios is to be worked out when they are in
 	caller mlflow.Caller // the latest that the server let do something with the run
 	posts  int           // how often something was put into it
+	trying bool
 	tries  int
 	timer  *time.Timer
 	last   time.Time // when it was tried last
@@ -90,16 +91,37 @@ func (p *Proxy) unpost(id string) {
 	}
 }
 
-// deliver tries to write a letter.
+// deliver tries to write a letter, unless that is being done already: of the couriers there are few.
 func (p *Proxy) deliver(l *letter) {
+	p.mu.Lock()
+	already := l.trying
+	l.trying = true
+	p.mu.Unlock()
+	if already {
+		return
+	}
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		l.trying = false
+		if p.letters[l.run.id] == l {
+			p.tryAt(l, l.next)
+		}
+	}()
 	p.couriers <- struct{}{}
 	defer func() { <-p.couriers }()
 	ctx, cancel := context.WithTimeout(context.Background(), deliveryTimeout)
 	defer cancel()
-	if l.run.write.lock(ctx) != nil {
+	p.mu.Lock()
+	write := l.run.write
+	p.mu.Unlock()
+	if err := write.lock(ctx); err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.wait(l, err)
 		return
 	}
-	defer l.run.write.unlock()
+	defer write.unlock()
 	p.mu.Lock()
 	r, batch, caller, late, posts, waits := l.run, l.batch, l.caller, l.late, l.posts, p.letters[l.run.id] == l
 	p.mu.Unlock()

@@ -355,3 +355,35 @@ func TestLaterFiguresWhileEarlierOnesAreOnTheirWay(t *testing.T) {
 	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics["later"] == 1 }, 20*time.Second, 20*time.Millisecond)
 	require.Eventually(t, func() bool { return b.waiting() == 0 }, 20*time.Second, 20*time.Millisecond)
 }
+
+// However many requests about a run come while its letter is on its way, one courier carries it: there are others who wait.
+func TestOneCourierCarriesALetter(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	s := b.watch()
+	s.answer(http.StatusServiceUnavailable)
+	b.finish(id)
+	require.Equal(t, 1, b.waiting())
+	asked, goOn := make(chan struct{}, 9), make(chan struct{})
+	b.mlflow.mu.Lock()
+	b.mlflow.hook = func(_ http.ResponseWriter, _ *http.Request, name string, _ []byte) bool {
+		if name == "log-batch" {
+			asked <- struct{}{}
+			<-goOn
+		}
+		return false
+	}
+	b.mlflow.mu.Unlock()
+	b.proxy.mu.Lock()
+	l := b.proxy.letters[id]
+	b.proxy.mu.Unlock()
+	b.proxy.background(func() { b.proxy.deliver(l) })
+	<-asked
+	for range couriers {
+		b.proxy.background(func() { b.proxy.deliver(l) })
+	}
+	assert.Never(t, func() bool { return len(b.proxy.couriers) > 1 }, 200*time.Millisecond, 5*time.Millisecond)
+	close(goOn)
+	require.Eventually(t, func() bool { return b.waiting() == 0 }, 20*time.Second, 20*time.Millisecond)
+}
