@@ -17,7 +17,7 @@ type letter struct {
 	late   bool          // what came late for the ratios is to be worked out when they are in
 	caller mlflow.Caller // the latest that the server let do something with the run
 	posts  int           // how often something was put into it
-	trying bool
+	trying bool          // a courier has it
 	tries  int
 	timer  *time.Timer
 	last   time.Time // when it was tried last
