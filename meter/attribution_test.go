@@ -691,3 +691,19 @@ func TestAScriptsWorkRightAfterASubshellEnded(t *testing.T) {
 	assert.InDelta(t, 50, cpuOf(s), 1e-9)
 	m.conserved(s)
 }
+
+// A run that is put into one that began later brings along what the machine used since it began: the other would be more
+// than its machine; TestLaws found it.
+func TestARunInOneThatBeganLaterIsAPartOfItsMachine(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	nested := m.begin("nested", "", m.fork(101, 50, "python", "fold.py"))
+	m.run(101, 50)
+	m.sleep()
+	around := m.begin("run", "", m.fork(100, 50, "python", "train.py"))
+	require.True(t, nested.Nest("run"))
+	r := around.Record()
+	assert.Equal(t, nested.Record().Machine, r.Machine)
+	assert.LessOrEqual(t, r.Energy().Total(), r.Machine)
+	assert.Positive(t, r.Energy().Total())
+}

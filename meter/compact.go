@@ -24,7 +24,7 @@ func (r *Record) compact() {
 			joined = append(joined, Segment{Phase: g.Phase, Start: older[0].Start, End: older[len(older)-1].End})
 		}
 		j := &joined[i]
-		j.joined += g.Duration()
+		j.Joined += g.Duration()
 		for _, s := range g.Slices {
 			if n := len(j.Slices); n > 0 && sameSlot(j.Slices[n-1].Start, s.Start) {
 				j.Slices[n-1].End = s.End

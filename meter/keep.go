@@ -167,6 +167,7 @@ func (m *Meter) Resume(k Kept) (map[string]*Session, error) {
 	case !same:
 		return sessions, ErrOtherBoot
 	case len(m.sessions) == 0:
+		m.totals = k.Totals // in which is what those had that are over
 		return sessions, nil
 	}
 	m.last, m.lastRead, m.lastBoot = began, began.Add(-k.Read), k.SinceBoot
@@ -215,13 +216,8 @@ func (k KeptSession) open(m *Meter, move func(time.Time) time.Time) *Session {
 
 // nest puts a session into another, as far as both go on and are not in each other already.
 func (s *Session) nest(parent *Session) {
-	if s == nil || s.closed || s.parent != nil || parent == nil || parent.closed {
+	if s == nil || s.closed || s.parent != nil || parent == nil || parent.closed || parent.inside(s) {
 		return
-	}
-	for a := parent; a != nil; a = a.parent {
-		if a == s {
-			return
-		}
 	}
 	s.parent = parent
 }

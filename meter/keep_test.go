@@ -554,3 +554,64 @@ func TestProcessesEnterAGroupWhileTheProxyIsDown(t *testing.T) {
 	m.exit(200)
 	assert.False(t, s.Alive())
 }
+
+// A run stays in the one that it is nested in, and what it used was given to that once: its tag may be set again.
+func TestARunIsNestedOnceAcrossARestart(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.begin("run", "", m.fork(100, 50, "python", "train.py"))
+	m.begin("nested", "run", m.fork(101, 100, "python", "fold.py"))
+	m.run(101, 50)
+	m.sleep()
+	sessions := m.restart(func() {})
+	had := sessions["run"].Record().Energy()
+	assert.False(t, sessions["nested"].Nest("run"))
+	assert.Equal(t, had, sessions["run"].Record().Energy())
+	m.conserved()
+}
+
+// The time of segments that were joined outlives a restart: each of them spans the time of all.
+func TestJoinedSegmentsOutliveARestart(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("run", "", m.fork(100, 50, "python", "predict.py"))
+	for n := range manySegments {
+		m.now = m.now.Add(10 * time.Second)
+		s.Switch([]Phase{Inference, Training}[n%2])
+	}
+	m.sleep()
+	before := s.Record()
+	require.NotZero(t, before.Segments[0].Joined)
+	after := m.restart(func() {})["run"].Record()
+	assert.Equal(t, before.Duration(), after.Duration())
+}
+
+// What runs had that are over is in the totals after a restart, also where no run goes on; TestLaws found it.
+func TestTotalsOutliveARestartWithoutAnOpenRun(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	s := m.begin("run", "", m.fork(100, 50, "python", "train.py"))
+	m.run(100, 50)
+	m.sleep()
+	s.Close()
+	kept := kill(t, m.meter)
+	m.meter = m.open()
+	_, err := m.meter.Resume(kept)
+	require.NoError(t, err)
+	m.conserved(s)
+}
+
+// A run may be nested in one that began after it: it is after a restart, too; TestLaws found it.
+func TestARunInOneThatBeganLaterOutlivesARestart(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	nested := m.begin("nested", "", m.fork(101, 50, "python", "fold.py"))
+	m.begin("run", "", m.fork(100, 50, "python", "train.py"))
+	require.True(t, nested.Nest("run"))
+	sessions := m.restart(func() {})
+	had := cpuOf(sessions["run"])
+	m.run(101, 50)
+	m.sleep()
+	assert.InDelta(t, had+35, cpuOf(sessions["run"]), 1e-9)
+	m.conserved(sessions["run"])
+}

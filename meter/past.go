@@ -89,7 +89,7 @@ func (r *Record) carve(from, to time.Time, phase Phase, p *past) {
 	var carved []Segment
 	for ; end < len(r.Segments) && r.Segments[end].Start.Before(to); end++ {
 		g := r.Segments[end]
-		if g.Phase == phase || g.joined > 0 {
+		if g.Phase == phase || g.Joined > 0 {
 			carved = append(carved, g)
 			continue
 		}

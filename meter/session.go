@@ -38,7 +38,7 @@ type Segment struct {
 	Phase      Phase
 	Start, End time.Time
 	Slices     []Slice
-	joined     time.Duration // of a segment that stands for many: their time; see compact
+	Joined     time.Duration // of a segment that stands for many: their time; zero for others, see compact
 }
 
 // Energy returns the segment's energy.
@@ -52,8 +52,8 @@ func (g Segment) Energy() Energies {
 
 // Duration returns the segment's metered time.
 func (g Segment) Duration() time.Duration {
-	if g.joined > 0 {
-		return g.joined
+	if g.Joined > 0 {
+		return g.Joined
 	}
 	return g.End.Sub(g.Start)
 }
@@ -212,17 +212,30 @@ func (s *Session) Nest(parent string) bool {
 	if i < 0 || s.closed || s.nested || s.held != nil {
 		return false
 	}
+	if m.sessions[i].inside(s) {
+		return false
+	}
 	for a := m.sessions[i]; a != nil; a = a.parent {
-		if a == s || a.held != nil {
+		if a.held != nil {
 			return false
 		}
 	}
 	s.parent, s.nested = m.sessions[i], true
 	for a := s.parent; a != nil; a = a.parent {
 		a.record.add(m.last, m.last, s.record.Energy())
-		a.record.Machine += s.record.Energy().Total() // of which it may have been before this one began
+		a.record.Machine = max(a.record.Machine, s.record.Machine) // of the one that began first
 	}
 	return true
+}
+
+// inside says whether a session is another, or nested in it at any depth.
+func (s *Session) inside(o *Session) bool {
+	for ; s != nil; s = s.parent {
+		if s == o {
+			return true
+		}
+	}
+	return false
 }
 
 // Switch begins a new segment in the given phase. It returns the moment.

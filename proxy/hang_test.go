@@ -3,6 +3,7 @@ package proxy
 import (
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -51,4 +52,36 @@ func TestASensorThatHangsKeepsNoClient(t *testing.T) {
 	close(back)
 	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics[metricEnergy] > 0 && b.open() == 1 }, 10*time.Second, 10*time.Millisecond,
 		"the run that ended has its figures; the one that was created is metered")
+}
+
+// While the meter keeps what serving used waiting, nobody else waits for that.
+func TestASensorThatHangsKeepsOnlyServing(t *testing.T) {
+	t.Parallel()
+	var hangs atomic.Bool
+	asked, back := make(chan struct{}, 100), make(chan struct{})
+	b := newBench(t, func(c *Config) {
+		c.Meter = meter.New(meter.Config{Logger: slog.New(slog.DiscardHandler), Now: func() time.Time {
+			if hangs.Load() {
+				asked <- struct{}{}
+				<-back
+			}
+			return time.Now()
+		}})
+	})
+	id := b.create("")
+	b.finish(id)
+	r, ended := b.proxy.ended(id)
+	require.True(t, ended)
+	s := b.proxy.NewServing(ServingConfig{URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}})
+	hangs.Store(true)
+	done := make(chan struct{})
+	go func() { defer close(done); s.give(r) }()
+	<-asked
+	free := b.proxy.mu.TryLock()
+	if free {
+		b.proxy.mu.Unlock()
+	}
+	close(back)
+	<-done
+	assert.True(t, free)
 }

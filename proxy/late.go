@@ -18,17 +18,31 @@ const restAfter = 3 * time.Second
 // notTrainedHere is said of a run whose predictions are metered, and whose training was not.
 const notTrainedHere = "its training was not metered here"
 
-// ended returns a run that ended within the late window, or whose figures are not in yet.
+// ended returns a run that was measured and ended within the late window, or whose figures are not in yet.
 func (p *Proxy) ended(id string) (*run, bool) {
+	r := p.latest(id)
+	if r == nil {
+		return nil, false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r.whyNot() != "" { // it waits to say so, and has no figures that could be completed
+		return nil, false
+	}
+	return r, true
+}
+
+// latest returns a run that ended, measured or not, as long as it is known or something is still to be written into it.
+func (p *Proxy) latest(id string) *run {
 	if r, ok := p.finished.Get(id); ok {
-		return r.(*run), true
+		return r.(*run)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if l := p.letters[id]; l != nil {
-		return l.run, true
+		return l.run
 	}
-	return nil, false
+	return nil
 }
 
 // loggedLate looks at what is logged to a run that is not metered now, since it ended: an accuracy or a count completes
@@ -67,7 +81,10 @@ func (p *Proxy) matters(r *run, key string) bool {
 func (p *Proxy) complete(r *run, caller mlflow.Caller) {
 	ctx, cancel := context.WithTimeout(context.Background(), orphanTimeout) // nobody waits for it for as long
 	defer cancel()
-	if r.write.lock(ctx) != nil {
+	if err := r.write.lock(ctx); err != nil { // something else is written into it, to a server that is slow
+		if now, waiting := p.ended(r.id); waiting && now == r {
+			p.post(r, nil, caller, err)
+		}
 		return
 	}
 	defer r.write.unlock()
@@ -174,8 +191,8 @@ func (p *Proxy) predictsLate(x *exchange, id string) {
 		return
 	}
 	r := newRun(id)
-	if old != nil {
-		r.write = old.write
+	if last := p.latest(id); last != nil {
+		r.write = last.write
 	}
 	r.session, r.caller, r.asked, r.late, r.byTag = session, x.caller, time.Now(), true, meter.Inference
 	session.Confine()
@@ -258,6 +275,17 @@ func (p *Proxy) watchLate(r *run, trainer meter.Process) {
 		case idle <= restAfter && rests:
 			p.rest(r, false)
 		}
+	}
+}
+
+// wake takes back that a run rests: a client's request about it says that it did not, where it shares the machine. What
+// a process does is seen by itself.
+func (p *Proxy) wake(r *run) {
+	p.mu.Lock()
+	rests := r.rests
+	p.mu.Unlock()
+	if rests && r.session.Scope() == meter.ScopeMachine {
+		p.rest(r, false)
 	}
 }
 

@@ -141,7 +141,7 @@ func TestRest(t *testing.T) {
 	record = r.session.Record()
 	fixed := b.proxy.reckon(record).inference
 	b.work()
-	b.tag(id, tagPhase, "training")
+	b.proxy.endLate(r, r.caller) // as after some minutes
 	assert.InEpsilon(t, fixed.Grams(), b.mlflow.of(id).metrics[metricInference], 1e-9)
 }
 
@@ -197,4 +197,49 @@ func TestABriefPhase(t *testing.T) {
 		return
 	}
 	t.Fatal("no phase was brief")
+}
+
+// A run that shares the machine is not seen to do anything: that its client ends its predictions says that it did, and
+// not only until a few seconds after the request before.
+func TestPredictionsAfterTheEndOnASharedMachine(t *testing.T) {
+	t.Parallel()
+	for _, by := range []string{"training", "end"} {
+		b := newBench(t, nil)
+		id := b.create("")
+		b.finish(id)
+		b.tag(id, tagPhase, "inference")
+		r := b.proxy.find(id)
+		b.proxy.rest(r, true) // as after some seconds without a request
+		before := r.session.Record().Energy().Total()
+		b.work()
+		used := r.session.Record().Energy().Total()
+		require.Equal(t, before, used)
+		if by == "training" {
+			b.tag(id, tagPhase, "training")
+		} else {
+			b.finish(id)
+		}
+		require.Zero(t, b.open())
+		assert.Greater(t, r.session.Record().Energy().Total(), before, by)
+		assert.InEpsilon(t, 400*r.session.Record().Energy().Total().KWh(), b.mlflow.of(id).metrics[metricInference], 1e-9, by)
+	}
+}
+
+// An update that the server refused ends nothing, and does not make a run work that rests.
+func TestARestingRunRestsAfterARefusedUpdate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.finish(id)
+	b.tag(id, tagPhase, "inference")
+	r := b.proxy.find(id)
+	b.proxy.rest(r, true)
+	before := r.session.Record().Energy()
+	b.proxy.mu.Lock()
+	r.ending++
+	b.proxy.mu.Unlock()
+	b.proxy.settle(&exchange{ending: r}, "")
+	b.work()
+	assert.Equal(t, before, r.session.Record().Energy())
+	assert.Equal(t, 1, b.open())
 }

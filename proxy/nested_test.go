@@ -2,8 +2,12 @@ package proxy
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"mlflow-emissions-proxy/meter"
 )
 
 // A parent whose executors are on other machines would pass for wholly measured.
@@ -48,4 +52,30 @@ func TestARunThatIsNestedByALaterTagIsItsParents(t *testing.T) {
 		assert.InEpsilon(t, b.meter.Totals().Runs.Total().KWh(), b.mlflow.of(outer).metrics[metricEnergy], 1e-9, name)
 		assert.Less(t, b.mlflow.of(inner).metrics[metricEnergy], b.mlflow.of(outer).metrics[metricEnergy])
 	}
+}
+
+// Tags can put runs into each other, or into themselves: no request waits for another because of that.
+func TestPhasesOfRunsInEachOther(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	one, other := b.create(""), b.create("")
+	b.tag(one, tagParent, other)
+	b.tag(other, tagParent, one)
+	self := b.create("")
+	b.tag(self, tagParent, self)
+	b.tag(self, tagPhase, "inference")
+	assert.True(t, b.proxy.find(self).switching.TryLock(), "it waits for itself")
+
+	around := b.proxy.find(other)
+	around.switching.Lock() // as while it is switched
+	done := make(chan struct{})
+	go func() { defer close(done); b.proxy.setPhase(b.proxy.find(one), meter.Inference) }()
+	require.Eventually(t, func() bool {
+		b.proxy.mu.Lock()
+		defer b.proxy.mu.Unlock()
+		return b.proxy.runs[one].infers
+	}, 10*time.Second, time.Millisecond)
+	assert.True(t, b.proxy.find(one).switching.TryLock(), "and nobody holds what the other may wait for")
+	around.switching.Unlock()
+	<-done
 }

@@ -16,6 +16,8 @@ type letter struct {
 	batch  []byte        // the same bytes at each try; nil once they are in
 	late   bool          // what came late for the ratios is to be worked out when they are in
 	caller mlflow.Caller // the latest that the server let do something with the run
+	posts  int           // how often something was put into it
+	trying bool          // a courier has it
 	tries  int
 	timer  *time.Timer
 	last   time.Time // when it was tried last
@@ -45,6 +47,7 @@ func (p *Proxy) post(r *run, batch []byte, caller mlflow.Caller, err error) {
 		l.timer = time.AfterFunc(time.Hour, func() { p.background(func() { p.deliver(l) }) })
 	}
 	l.run, l.caller, l.tries = r, caller, 0
+	l.posts++
 	if batch != nil {
 		l.batch, l.late = batch, r.unread
 	} else {
@@ -88,18 +91,39 @@ func (p *Proxy) unpost(id string) {
 	}
 }
 
-// deliver tries to write a letter.
+// deliver tries to write a letter, unless that is being done already: of the couriers there are few.
 func (p *Proxy) deliver(l *letter) {
+	p.mu.Lock()
+	already := l.trying
+	l.trying = true
+	p.mu.Unlock()
+	if already {
+		return
+	}
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		l.trying = false
+		if p.letters[l.run.id] == l {
+			p.tryAt(l, l.next)
+		}
+	}()
 	p.couriers <- struct{}{}
 	defer func() { <-p.couriers }()
 	ctx, cancel := context.WithTimeout(context.Background(), deliveryTimeout)
 	defer cancel()
-	if l.run.write.lock(ctx) != nil {
+	p.mu.Lock()
+	write := l.run.write
+	p.mu.Unlock()
+	if err := write.lock(ctx); err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.wait(l, err)
 		return
 	}
-	defer l.run.write.unlock()
+	defer write.unlock()
 	p.mu.Lock()
-	r, batch, caller, late, waits := l.run, l.batch, l.caller, l.late, p.letters[l.run.id] == l
+	r, batch, caller, late, posts, waits := l.run, l.batch, l.caller, l.late, l.posts, p.letters[l.run.id] == l
 	p.mu.Unlock()
 	if !waits {
 		return
@@ -111,14 +135,16 @@ func (p *Proxy) deliver(l *letter) {
 	}
 	if err == nil && late {
 		p.mu.Lock()
-		l.batch = nil
+		if l.posts == posts {
+			l.batch = nil
+		}
 		p.mu.Unlock()
 		err = p.writeLate(ctx, r, caller)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.letters[r.id] != l:
+	case p.letters[r.id] != l || l.posts != posts: // later figures were put into it meanwhile, and have their own time
 	case err == nil:
 		p.log.Info("figures are written now", "run", r.id)
 		r.owed = false

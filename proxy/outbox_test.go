@@ -304,3 +304,86 @@ func createElsewhere(b *bench) string {
 	require.Contains(b.t, answer, "run1")
 	return "run1"
 }
+
+// A run of a client elsewhere whose status could not be written yet has no figures, whatever comes late for it: those of
+// nothing would be zeros.
+func TestWhatComesLateForAnUnmeasuredRunThatWaits(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(c *Config) { c.LocalClients = nil })
+	id := createElsewhere(b)
+	s := b.watch()
+	s.answer(http.StatusServiceUnavailable)
+	b.finish(id)
+	require.Equal(t, 1, b.waiting())
+	s.answer(0)
+	b.post("log-metric", `{"run_id":"`+id+`","key":"test_accuracy","value":0.5}`)
+	require.Eventually(t, func() bool { return b.waiting() == 0 }, 20*time.Second, 20*time.Millisecond)
+	b.proxy.writers.Wait()
+	r := b.mlflow.of(id)
+	assert.Equal(t, map[string]float64{"test_accuracy": 0.5}, r.metrics)
+	assert.Contains(t, r.tags[tagStatus], "unmeasured: ")
+}
+
+// Figures that are put into a letter just while its earlier ones are on their way are not taken for written with them.
+func TestLaterFiguresWhileEarlierOnesAreOnTheirWay(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	s := b.watch()
+	s.answer(http.StatusServiceUnavailable)
+	b.finish(id)
+	require.Equal(t, 1, b.waiting())
+	asked, goOn := make(chan struct{}, 9), make(chan struct{})
+	var first sync.Once
+	b.mlflow.mu.Lock()
+	b.mlflow.hook = func(_ http.ResponseWriter, _ *http.Request, name string, _ []byte) bool {
+		if name == "log-batch" {
+			first.Do(func() { asked <- struct{}{}; <-goOn })
+		}
+		return false
+	}
+	b.mlflow.mu.Unlock()
+	b.proxy.mu.Lock()
+	l := b.proxy.letters[id]
+	b.proxy.tryAt(l, time.Now())
+	b.proxy.mu.Unlock()
+	<-asked
+	later, err := mlflow.Batch(id, []mlflow.Metric{{Key: "later", Value: 1}}, nil)
+	require.NoError(t, err)
+	b.proxy.post(l.run, later, mlflow.Caller{}, nil)
+	close(goOn)
+	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics["later"] == 1 }, 20*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return b.waiting() == 0 }, 20*time.Second, 20*time.Millisecond)
+}
+
+// However many requests about a run come while its letter is on its way, one courier carries it: there are others who wait.
+func TestOneCourierCarriesALetter(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	s := b.watch()
+	s.answer(http.StatusServiceUnavailable)
+	b.finish(id)
+	require.Equal(t, 1, b.waiting())
+	asked, goOn := make(chan struct{}, 9), make(chan struct{})
+	b.mlflow.mu.Lock()
+	b.mlflow.hook = func(_ http.ResponseWriter, _ *http.Request, name string, _ []byte) bool {
+		if name == "log-batch" {
+			asked <- struct{}{}
+			<-goOn
+		}
+		return false
+	}
+	b.mlflow.mu.Unlock()
+	b.proxy.mu.Lock()
+	l := b.proxy.letters[id]
+	b.proxy.mu.Unlock()
+	b.proxy.background(func() { b.proxy.deliver(l) })
+	<-asked
+	for range couriers {
+		b.proxy.background(func() { b.proxy.deliver(l) })
+	}
+	assert.Never(t, func() bool { return len(b.proxy.couriers) > 1 }, 200*time.Millisecond, 5*time.Millisecond)
+	close(goOn)
+	require.Eventually(t, func() bool { return b.waiting() == 0 }, 20*time.Second, 20*time.Millisecond)
+}

@@ -166,6 +166,7 @@ func (p *Proxy) tagged(r *run, t mlflow.Tag, caller mlflow.Caller) {
 		p.mu.Unlock()
 		switch {
 		case late && phase == meter.Training:
+			p.wake(r)
 			p.endLate(r, caller)
 		case phase == meter.Training || phase == meter.Inference:
 			p.setPhase(r, phase)
@@ -179,12 +180,14 @@ func isTrue(value string) bool { return strings.EqualFold(value, "true") }
 // setPhase switches by the user's word.
 func (p *Proxy) setPhase(r *run, phase meter.Phase) {
 	r.switching.Lock()
-	defer r.switching.Unlock()
 	p.mu.Lock()
 	r.byTag, r.evaluates = phase, time.Time{}
 	p.mu.Unlock()
 	if r.session != nil {
 		r.session.Switch(phase)
+	}
+	r.switching.Unlock()
+	if r.session != nil { // which switches the run around it: by their tags two runs may be in each other
 		p.infers(r, phase == meter.Inference)
 	}
 	p.changed()
@@ -219,8 +222,11 @@ func (p *Proxy) datasets(r *run, raw json.RawMessage) {
 		byTag := r.byTag
 		r.given = hasPredictions(input.Dataset.Schema)
 		p.mu.Unlock()
-		if r.session != nil && byTag == "" {
-			since := r.session.Switch(p.usual(r)) // until the count comes
+		if r.session != nil {
+			since := time.Now()
+			if byTag == "" {
+				since = r.session.Switch(p.usual(r)) // until the count comes
+			}
 			p.mu.Lock()
 			r.evaluates, r.traced.undecided = since, nil
 			p.mu.Unlock()
@@ -272,19 +278,22 @@ func (p *Proxy) isEvaluated(r *run, count float64) {
 	r.switching.Lock()
 	defer r.switching.Unlock()
 	p.mu.Lock()
-	since := r.evaluates
-	if r.given {
-		r.evaluates, since = time.Time{}, time.Time{}
-	} else if !since.IsZero() || r.byTag != "" {
+	since, byTag := r.evaluates, r.byTag
+	r.evaluates = time.Time{}
+	// What is predicted while the user says that the run trains is a part of that.
+	counts := !r.given && (byTag == meter.Inference || byTag == "" && !since.IsZero())
+	if counts {
 		r.evaluated += count
 	}
-	r.evaluates = time.Time{}
 	p.mu.Unlock()
-	if since.IsZero() {
+	if !counts || since.IsZero() {
 		return
 	}
-	until := r.session.Switch(p.usual(r))
-	r.session.Carve(since, until, meter.Inference)
+	until := time.Now()
+	if byTag == "" {
+		until = r.session.Switch(p.usual(r))
+		r.session.Carve(since, until, meter.Inference)
+	}
 	p.mu.Lock()
 	r.traced.evaluated(span{start: since, end: until})
 	p.mu.Unlock()

@@ -254,8 +254,8 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 		return nil
 	}
 	r := newRun(id)
-	if old, ok := p.ended(id); ok { // whose figures may still be on their way
-		r.write = old.write
+	if last := p.latest(id); last != nil { // whose figures may still be on their way
+		r.write = last.write
 	}
 	r.parent, r.base, r.caller = tags[tagParent], base, x.caller
 	for _, key := range clientsMetrics(tags) {
@@ -365,6 +365,7 @@ func (p *Proxy) resume(x *exchange, id string) {
 		p.log.Warn("cannot read what the resumed run had; it counts from here", "run", id, "error", err)
 	}
 	old, _ := p.ended(id)
+	last := p.latest(id)
 	if err == nil && now.Status != "RUNNING" {
 		if old != nil && p.isLeft(old) { // somebody ended it past us
 			p.endedAfterAll(old, x)
@@ -385,6 +386,12 @@ func (p *Proxy) resume(x *exchange, id string) {
 	defer p.mu.Unlock()
 	if err != nil {
 		r.partial = "the run was resumed and what it had before could not be read"
+	}
+	if x.kind == kindRestore && r.partial == "" {
+		r.partial = beforeResumed + "it was deleted while it went on"
+	}
+	if last != nil { // which is not in the run yet
+		r.inherit(last.whyNot())
 	}
 	r.recall(now)
 }
@@ -422,6 +429,7 @@ func (p *Proxy) end(x *exchange, id string) {
 		r.cancelLive()
 	}
 	p.mu.Unlock()
+	p.wake(r)
 	if r.write.lock(ctx) != nil {
 		return // close writes them
 	}
@@ -467,7 +475,7 @@ func (p *Proxy) settle(x *exchange, status string) {
 	p.mu.Lock()
 	r.ending--
 	last, open := r.ending == 0, p.runs[r.id] == r
-	final := isFinal(status)
+	final, rests := isFinal(status), r.rests
 	if final {
 		r.caller, r.left = x.caller, ""
 	} else if last {
@@ -478,7 +486,7 @@ func (p *Proxy) settle(x *exchange, status string) {
 	case !open:
 	case final:
 		p.close(r, status)
-	case last && r.session != nil:
+	case last && r.session != nil && !rests:
 		r.session.Continue()
 	}
 }
@@ -506,15 +514,21 @@ func (p *Proxy) close(r *run, status string) {
 		p.background(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), orphanTimeout)
 			defer cancel()
-			if r.write.lock(ctx) == nil {
-				defer r.write.unlock()
-				p.writeFigures(ctx, r, caller)
-				p.mu.Lock()
-				batch, failed := r.pending, r.failed
-				p.mu.Unlock()
-				if batch != nil {
-					p.post(r, batch, caller, failed)
+			if err := r.write.lock(ctx); err != nil {
+				var status []byte
+				if !measured { // of this run there is no more to say
+					status, _ = p.batch(ctx, r, caller)
 				}
+				p.post(r, status, caller, err)
+				return
+			}
+			defer r.write.unlock()
+			p.writeFigures(ctx, r, caller)
+			p.mu.Lock()
+			batch, failed := r.pending, r.failed
+			p.mu.Unlock()
+			if batch != nil {
+				p.post(r, batch, caller, failed)
 			}
 		})
 	}

@@ -765,3 +765,19 @@ func TestWhatWasNeverReadIsNotZero(t *testing.T) {
 	assert.Empty(t, r.metrics)
 	assert.True(t, strings.HasPrefix(r.tags[tagStatus], "unmeasured: no RAPL under "), r.tags[tagStatus])
 }
+
+// A run that goes on, is deleted and then restored is metered again; what it used before is forgotten, and it says so.
+func TestARunIsDeletedAndRestoredWhileItGoesOn(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.post("delete", `{"run_id":"`+id+`"}`)
+	require.Zero(t, b.open())
+	b.post("restore", `{"run_id":"`+id+`"}`)
+	require.Equal(t, 1, b.open())
+	b.work()
+	b.finish(id)
+	r := b.mlflow.of(id)
+	assert.Positive(t, r.metrics[metricEmissions])
+	assert.Equal(t, "partial: before it was resumed: it was deleted while it went on", r.tags[tagStatus])
+}

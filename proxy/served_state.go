@@ -7,10 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
-
-	"mlflow-emissions-proxy/carbon"
-	"mlflow-emissions-proxy/meter"
 )
 
 // servingFile is where is kept what runs have not been given yet of what serving their models used.
@@ -18,18 +14,11 @@ const servingFile = "serving.json"
 
 // keptDue is a due as it is kept.
 type keptDue struct {
-	RunID      string         `json:"run_id"`
-	Energy     meter.Energies `json:"energy_j"`
-	Duration   time.Duration  `json:"duration_ns"`
-	Predicting time.Duration  `json:"predicting_ns"`
-	Inference  carbon.Mass    `json:"inference_g"`
-	Low        carbon.Mass    `json:"low_g"`
-	High       carbon.Mass    `json:"high_g"`
-	InferLow   carbon.Mass    `json:"inference_low_g"`
-	InferHigh  carbon.Mass    `json:"inference_high_g"`
-	Rows       float64        `json:"rows"`
-	Partial    string         `json:"partial"`
-	Tried      float64        `json:"tried_g"`
+	RunID   string     `json:"run_id"`
+	Used    keptTotals `json:"used"`
+	Rows    float64    `json:"rows"`
+	Partial string     `json:"partial"`
+	Tried   float64    `json:"tried_g"`
 }
 
 // Keep writes into the state folder what could not be given to the runs. It is called when the proxy stops, after Drain.
@@ -46,8 +35,7 @@ func (s *Serving) Keep(dir string) error {
 		}
 	}
 	for id, d := range s.due {
-		t := d.used
-		kept = append(kept, keptDue{id, t.energy, t.duration, t.predicting, t.inference, t.low, t.high, t.inferLow, t.inferHigh, d.rows, d.partial, d.tried})
+		kept = append(kept, keptDue{id, d.used.keep(), d.rows, d.partial, d.tried})
 	}
 	s.mu.Unlock()
 	path := filepath.Join(dir, servingFile)
@@ -85,11 +73,7 @@ func (s *Serving) Restore(dir string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range kept {
-		s.takeIn(k.RunID, due{
-			used: totals{energy: k.Energy, duration: k.Duration, predicting: k.Predicting, inference: k.Inference,
-				low: k.Low, high: k.High, inferLow: k.InferLow, inferHigh: k.InferHigh, inferred: true},
-			rows: k.Rows, partial: k.Partial, tried: k.Tried,
-		})
+		s.takeIn(k.RunID, due{k.Used.open(), k.Rows, k.Partial, k.Tried})
 	}
 	return os.Remove(path)
 }

@@ -68,14 +68,21 @@ func (s *Serving) write(ctx context.Context) {
 // next: it is the run's totals that are written, so that nothing is added twice.
 func (s *Serving) give(r *run) {
 	p := s.proxy
-	d := s.take(r.id)
+	d, record := s.take(r.id), r.latest() // which the meter may keep waiting, and with Proxy.mu all requests
 	p.mu.Lock()
+	if p.runs[r.id] != nil { // it was resumed just now, from what it had
+		p.mu.Unlock()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.takeIn(r.id, d)
+		return
+	}
 	r.base = r.base.plus(d.used)
 	r.served += d.rows
 	if r.partial == "" && d.partial != "" {
 		r.partial = "while it was served: " + d.partial
 	}
-	d.tried = r.base.plus(p.reckon(r.latest())).inference.Grams()
+	d.tried = r.base.plus(p.reckon(record)).inference.Grams()
 	p.mu.Unlock()
 	p.complete(r, s.cfg.Caller)
 	p.mu.Lock()

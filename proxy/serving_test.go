@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"mlflow-emissions-proxy/carbon"
 	"mlflow-emissions-proxy/meter"
 )
 
@@ -370,4 +371,43 @@ func TestAddressesOf(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want, addresses[0].String())
 	}
+}
+
+// All that is known of what serving used is kept: the electricity, and what making the machine emitted, too.
+func TestNothingOfWhatServingUsedIsForgotten(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	dir := t.TempDir()
+	single := carbon.Intensity(400)
+	d := due{
+		used: totals{
+			energy: meter.Energies{1, 2, 3}, duration: 4, inference: 6, low: 7, high: 8, inferred: true, predicting: 9, inferLow: 10, inferHigh: 11,
+			electricity: electricity{Ledger: carbon.Ledger{}, Facility: 1, Grams: 2, Single: &single, Sources: "s", Kinds: "k"}, embodied: 12,
+		},
+		rows: 5, partial: "partial", tried: 13,
+	}
+	s := b.proxy.NewServing(ServingConfig{URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}})
+	s.takeIn("run", d)
+	require.NoError(t, s.Keep(dir))
+	again := b.proxy.NewServing(ServingConfig{URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}})
+	require.NoError(t, again.Restore(dir))
+	assert.Equal(t, map[string]due{"run": d}, again.due)
+}
+
+// A run that is resumed just when it is to be given what serving it used gets that once it is over.
+func TestServingARunThatIsResumedMeanwhile(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.finish(id)
+	s := b.proxy.NewServing(ServingConfig{URL: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}})
+	s.due[id] = due{used: totals{inference: 3, duration: time.Second, predicting: time.Second, inferred: true}, rows: 6}
+	r, err := s.served(t.Context(), id)
+	require.NoError(t, err)
+	b.post("update", `{"run_id":"`+id+`","status":"RUNNING"}`)
+	s.give(r)
+	assert.Contains(t, s.due, id)
+	b.finish(id)
+	s.write(t.Context())
+	assert.InEpsilon(t, 3, b.mlflow.of(id).metrics[metricInference], 1e-9)
 }

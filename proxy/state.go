@@ -30,6 +30,7 @@ type keptRun struct {
 	Ended      time.Time            `json:"ended"` // up to when it waits for what comes late; zero while it goes on
 	Metered    bool                 `json:"metered"`
 	Unmeasured string               `json:"unmeasured,omitempty"`
+	Began      time.Time            `json:"began"`
 	Created    time.Time            `json:"created"`
 	Recorded   bool                 `json:"recorded,omitempty"`
 	Partial    string               `json:"partial,omitempty"`
@@ -216,12 +217,25 @@ func (p *Proxy) keeps(l *letter) bool { return l.batch != nil || l.run.session !
 // keep returns a run as it is kept, which shares nothing with it. Callers hold Proxy.mu.
 func (r *run) keep() keptRun {
 	return keptRun{
-		ID: r.id, Parent: r.parent, Metered: r.session != nil, Unmeasured: r.unmeasured, Created: r.created, Recorded: r.recorded, Partial: r.partial, Base: keptTotals{
-			r.base.energy, r.base.duration, r.base.training, r.base.inference, r.base.low, r.base.high, r.base.inferred, r.base.predicting, r.base.inferLow, r.base.inferHigh, r.base.untrained, r.base.electricity, r.base.embodied,
-		},
-		Caller: r.caller, Asked: r.asked, Step: r.step, Stamp: r.stamp, Unread: r.unread || r.behind, Late: r.late, Rests: r.rests, Left: r.left, Wanted: slices.Clone(r.wanted),
+		ID: r.id, Parent: r.parent, Metered: r.session != nil, Unmeasured: r.unmeasured, Began: r.began, Created: r.created, Recorded: r.recorded, Partial: r.partial, Base: r.base.keep(),
+		Caller: r.caller, Asked: r.asked, Step: r.step, Stamp: r.stamp, Unread: r.unread || r.behind || r.owed || r.completing, Late: r.late, Rests: r.rests, Left: r.left, Wanted: slices.Clone(r.wanted),
 		Ours: cloneAll(r.ours), Clients: maps.Clone(r.clients), Phase: r.byTag, Evaluates: r.evaluates, Infers: r.infers, Scores: r.scores, Given: r.given, OfModel: r.ofModel,
 		Count: r.count.keep(),
+	}
+}
+
+func (t totals) keep() keptTotals {
+	return keptTotals{
+		t.energy, t.duration, t.training, t.inference, t.low, t.high, t.inferred, t.predicting, t.inferLow, t.inferHigh, t.untrained, t.electricity, t.embodied,
+	}
+}
+
+// open makes totals of kept ones.
+func (k keptTotals) open() totals {
+	return totals{
+		energy: k.Energy, duration: k.Duration, training: k.Training, inference: k.Inference, low: k.Low, high: k.High,
+		inferred: k.Inferred, predicting: k.Predicting, inferLow: k.InferLow, inferHigh: k.InferHigh, untrained: k.Untrained,
+		electricity: k.Supplied, embodied: k.Embodied,
 	}
 }
 
@@ -328,6 +342,11 @@ func (p *Proxy) restore(k kept) {
 		r.unread = l.Late
 		p.post(r, l.Batch, l.Caller, nil)
 	}
+	for id, r := range runs {
+		if _, ended := p.ended(id); ended && r.unread && p.letters[id] == nil { // somebody was about to complete it
+			p.post(r, nil, r.caller, nil)
+		}
+	}
 }
 
 // goOn meters a run again. ended says why that cannot be, if so: what it used until then is written.
@@ -359,13 +378,8 @@ func (p *Proxy) goOn(r *run, ended string) {
 // open makes a run of a kept one.
 func (k keptRun) open() *run {
 	r := newRun(k.ID)
-	b := k.Base
-	r.parent, r.unmeasured, r.created, r.recorded, r.partial = k.Parent, k.Unmeasured, k.Created, k.Recorded, k.Partial
-	r.base = totals{
-		energy: b.Energy, duration: b.Duration, training: b.Training, inference: b.Inference, low: b.Low, high: b.High,
-		inferred: b.Inferred, predicting: b.Predicting, inferLow: b.InferLow, inferHigh: b.InferHigh, untrained: b.Untrained,
-		electricity: b.Supplied, embodied: b.Embodied,
-	}
+	r.parent, r.unmeasured, r.began, r.created, r.recorded, r.partial = k.Parent, k.Unmeasured, k.Began, k.Created, k.Recorded, k.Partial
+	r.base = k.Base.open()
 	r.caller, r.asked, r.step, r.stamp = k.Caller, k.Asked, k.Step, k.Stamp
 	r.unread, r.late, r.rests, r.left, r.wanted = k.Unread, k.Late, k.Rests, k.Left, k.Wanted
 	if k.Ours != nil {

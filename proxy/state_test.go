@@ -212,7 +212,7 @@ func TestNothingOfARunIsForgotten(t *testing.T) {
 		electricity: electricity{Facility: 1, Grams: 2, Single: &single, Sources: "s", Kinds: "k"}, embodied: 12,
 	}
 	r.caller = mlflow.CallerOf(&http.Request{Header: http.Header{"X-Mlflow-Workspace": {"w"}}, URL: &url.URL{Path: "/p/api/2.0/mlflow/runs/update"}})
-	r.created, r.recorded = at, true
+	r.began, r.created, r.recorded = at, at, true
 	r.asked, r.step, r.stamp, r.unread, r.late, r.rests, r.wanted = at, 1, 2, true, true, true, []string{"a"}
 	r.ours, r.clients = map[string][]float64{"a": {1}}, map[string]bool{"b": true}
 	r.byTag, r.evaluates, r.infers = meter.Inference, at, true
@@ -241,6 +241,7 @@ func TestNothingOfARunIsForgotten(t *testing.T) {
 	}
 	compare("", reflect.ValueOf(r).Elem(), reflect.ValueOf(again).Elem())
 	assert.Equal(t, r.keep(), again.keep())
+	assert.True(t, r.began.Equal(again.began))
 	assert.Equal(t, r.base, again.base)
 	assert.Equal(t, r.count, again.count)
 }
@@ -287,4 +288,35 @@ func FuzzState(f *testing.F) {
 		require.NoError(t, json.Unmarshal(b, &k))
 		p.Drain(t.Context())
 	})
+}
+
+// A prediction that was made before a restart counts, though its trace comes after that.
+func TestATraceOfBeforeARestart(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	predicted := time.Now()
+	b.work()
+	again := b.killed(nil)
+	b.mlflow.hook = func(_ http.ResponseWriter, _ *http.Request, name string, _ []byte) bool { return name == "traces" }
+	again.trace(1, id, predicted, "")
+	again.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	assert.Positive(t, b.mlflow.of(id).metrics[metricInferences])
+}
+
+// What came late and was about to be written when the proxy was killed is written by the next one.
+func TestWhatWasAboutToBeCompletedOutlivesARestart(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.post("update", `{"run_id":"`+id+`","status":"FINISHED"}`)
+	b.mlflow.mu.Lock()
+	b.mlflow.runs[id].metrics["test_accuracy"] = 0.5
+	b.mlflow.mu.Unlock()
+	r, _ := b.proxy.ended(id)
+	b.proxy.mu.Lock()
+	r.owed = true // as while complete waits for the server
+	b.proxy.mu.Unlock()
+	b.killed(nil)
+	require.Eventually(t, func() bool { return b.mlflow.of(id).metrics[metricAccuracy] > 0 }, 20*time.Second, 20*time.Millisecond)
 }

@@ -188,3 +188,27 @@ func TestATraceWhileTheRunEnds(t *testing.T) {
 		})
 	}
 }
+
+// Where the user says which phase it is, a prediction counts once, too, though its trace and the evaluation tell of it; and
+// what is evaluated in training is no part of the inference phase that comes later.
+func TestEvaluationsInAPhaseByTag(t *testing.T) {
+	t.Parallel()
+	for phase, want := range map[string]string{"inference": "107", "training": "7"} {
+		b := newBench(t, nil)
+		b.mlflow.hook = func(_ http.ResponseWriter, _ *http.Request, name string, _ []byte) bool { return name == "traces" }
+		id := b.create("")
+		b.tag(id, tagPhase, phase)
+		b.post("log-inputs", `{"run_id":"`+id+`","datasets":[{"dataset":{"name":"test","digest":"d","schema":"{}"}}]}`)
+		began := time.Now()
+		b.work()
+		b.trace(1, id, began, "") // by the evaluation
+		b.post("log-batch", `{"run_id":"`+id+`","metrics":[{"key":"example_count","value":100,"timestamp":1,"step":0}]}`)
+		b.tag(id, tagPhase, "inference")
+		for n := range 7 {
+			b.trace(2+n, id, time.Now(), "")
+		}
+		b.work()
+		b.finish(id)
+		assert.Equal(t, want, b.mlflow.of(id).tags[tagInferences], phase)
+	}
+}
