@@ -469,8 +469,9 @@ func signals(parent context.Context, stderr io.Writer) (context.Context, func())
 
 // Time for each part of an orderly stop; together they stay under the ten seconds that container runtimes give.
 const (
-	requestsTime = 4 * time.Second
+	requestsTime = 3 * time.Second
 	figuresTime  = 3 * time.Second
+	keepTime     = time.Second
 	childTime    = 2 * time.Second
 	sensorsTime  = 500 * time.Millisecond
 )
@@ -603,7 +604,7 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 	sampled := make(chan struct{})
 	go func() { defer close(sampled); _ = m.Run(ctx) }()
 	kept := make(chan struct{})
-	group.Go(func() error { defer close(kept); return p.Run(ctx, store) })
+	go func() { defer close(kept); _ = p.Run(ctx, store) }()
 	group.Go(func() error { return supply.Run(ctx) })
 	group.Go(func() error {
 		select {
@@ -630,13 +631,22 @@ func (f proxyFlags) serve(ctx context.Context, log *slog.Logger, up upstream, ed
 			served.Stop(ending)
 		}
 		p.Drain(ending)
-		<-kept // one at a time writes into the folder
-		if served != nil {
-			if err := served.Keep(store.Dir()); err != nil {
-				log.Error("what serving used is lost", "error", err)
+		all := make(chan struct{})
+		go func() {
+			defer close(all)
+			<-kept // one at a time writes into the folder
+			if served != nil {
+				if err := served.Keep(store.Dir()); err != nil {
+					log.Error("what serving used is lost", "error", err)
+				}
 			}
+			_ = p.Keep(store) // it has said why not
+		}()
+		select {
+		case <-all:
+		case <-time.After(keepTime):
+			log.Error("what runs used of late is not kept: a sensor does not answer")
 		}
-		_ = p.Keep(store) // it has said why not
 		return nil
 	})
 	log.Info("listening", attributes...)

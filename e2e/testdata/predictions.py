@@ -47,6 +47,8 @@ def after_the_end():
         burn(1)
     run_id = run.info.run_id
     trained = client.get_run(run_id).data.metrics
+    with mlflow.start_run() as another:
+        burn(0.1)
     client.log_metric(run_id, "accuracy_on_test_data", 0.75)
     client.set_tag(run_id, "emissions.phase", "inference")
     burn(0.5)
@@ -59,6 +61,10 @@ def after_the_end():
         with mlflow.start_run() as another:
             burn(0.5)
         other = another.info.run_id
+    elif args[0] == "another run's predictions":
+        other = another.info.run_id
+        client.set_tag(other, "emissions.phase", "inference")
+        burn(0.5)
     return {"run": run_id, "trained": trained, "other": other}
 
 
