@@ -74,6 +74,9 @@ func (p *Proxy) logged(x *exchange) {
 	if x.kind == kindLogInputs {
 		p.datasets(r, m["datasets"])
 	}
+	p.mu.Lock()
+	r.wentOn = r.wentOn || r.lateBy == x.conn
+	p.mu.Unlock()
 	p.heard(r, l.tags)
 	for _, t := range l.tags {
 		p.tagged(r, t, x.caller)
