@@ -977,7 +977,9 @@ func (c *recomputeCmd) Run(s streams) error {
 		return nil
 	}
 	n, err := recompute.Write(ctx, client, caller, answers, time.Now())
-	fmt.Fprintf(s.err, "%d runs were changed.\n", n)
+	if n > 0 || err == nil {
+		fmt.Fprintf(s.err, "%d runs were changed.\n", n)
+	}
 	return err
 }
 
