@@ -356,7 +356,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	var c cli
 	parser := kong.Must(&c,
 		kong.Name("mlflow-emissions-proxy"),
-		kong.Description("Stands in front of an MLflow tracking server and writes into every run what it emitted.\n\nEvery flag has an environment variable EMISSIONS_<FLAG>; the flag wins."),
+		kong.Description("Stands in front of an MLflow tracking server and writes into every run what it emitted.\n\nEvery flag but recompute --write has an environment variable EMISSIONS_<FLAG>; the flag wins."),
 		kong.DefaultEnvars("EMISSIONS"),
 		kong.Vars{"version": "mlflow-emissions-proxy " + version},
 		kong.WithHyphenPrefixedParameters(true), // a negative number is a bad value, not a flag
