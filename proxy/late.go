@@ -49,7 +49,7 @@ func (p *Proxy) latest(id string) *run {
 // its ratios, and the tag that it predicts from now on begins a segment.
 func (p *Proxy) loggedLate(x *exchange, id string, l entries) {
 	for _, t := range l.tags {
-		if t.Key == tagPhase && t.Value == string(meter.Inference) {
+		if t.Key == tagPhase && phaseOf(t.Value) == meter.Inference {
 			p.predictsLate(x, id)
 			return
 		}

@@ -299,7 +299,7 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 // says so.
 func (p *Proxy) predicts(r *run, tags map[string]string, base totals) {
 	switch {
-	case tags[tagPhase] == string(meter.Inference):
+	case phaseOf(tags[tagPhase]) == meter.Inference:
 		p.setPhase(r, meter.Inference)
 	case tags[tagPhase] == "" && base.duration == 0 && infersByName(tags[tagName]):
 		r.session.Switch(meter.Inference)
