@@ -119,6 +119,12 @@ func (f embodiedFlags) embodied() (carbon.Embodied, error) {
 // feed makes the feed of a place's values; nil without --live.
 func (f liveFlags) feed(place carbon.Place, log *slog.Logger) (*carbon.Feed, error) {
 	if f.Live == "" {
+		switch {
+		case f.LiveZone != "":
+			return nil, usageError{errors.New("--live-zone: give the provider as well, by --live")}
+		case f.LiveKeyFile != "":
+			return nil, usageError{errors.New("--live-key-file: give the provider as well, by --live")}
+		}
 		return nil, nil
 	}
 	feed, err := carbon.Live{Name: f.Live, Zone: f.LiveZone, KeyFile: f.LiveKeyFile, BaseURL: f.LiveURL}.Feed(place, os.Getenv, log)
@@ -315,8 +321,8 @@ func (f servingFlags) inFrontOf(ctx context.Context) (*proxy.ServingConfig, erro
 
 // logFlags say what to log.
 type logFlags struct {
-	LogLevel  slog.Level `group:"Logging" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
-	LogFormat string     `group:"Logging" default:"text" enum:"text,json" help:"text or json (${default})."`
+	LogLevel  logLevel `group:"Logging" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
+	LogFormat string   `group:"Logging" default:"text" enum:"text,json" help:"text or json (${default})."`
 }
 
 // proxyFlags are all that running a proxy takes.
@@ -350,7 +356,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	var c cli
 	parser := kong.Must(&c,
 		kong.Name("mlflow-emissions-proxy"),
-		kong.Description("Stands in front of an MLflow tracking server and writes into every run what it emitted.\n\nEvery flag has an environment variable EMISSIONS_<FLAG>; the flag wins."),
+		kong.Description("Stands in front of an MLflow tracking server and writes into every run what it emitted.\n\nEvery flag but recompute --write has an environment variable EMISSIONS_<FLAG>; the flag wins."),
 		kong.DefaultEnvars("EMISSIONS"),
 		kong.Vars{"version": "mlflow-emissions-proxy " + version},
 		kong.WithHyphenPrefixedParameters(true), // a negative number is a bad value, not a flag
@@ -422,7 +428,7 @@ func (f carbonFlags) supply(sysfs string, log *slog.Logger) (*carbon.Supply, err
 }
 
 func (f logFlags) logger(w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: f.LogLevel}
+	options := &slog.HandlerOptions{Level: slog.Level(f.LogLevel)}
 	if f.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
@@ -767,8 +773,8 @@ func (c *demoCmd) Run(s streams) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if c.LogLevel == slog.LevelInfo { // the table is what people came for
-		c.LogLevel = slog.LevelWarn
+	if c.LogLevel == logLevel(slog.LevelInfo) { // the table is what people came for
+		c.LogLevel = logLevel(slog.LevelWarn)
 	}
 	fmt.Fprintln(s.out, "Starting the MLflow server and the proxy ...")
 	child := &mlflow.ServerConfig{Command: env.MLflow(), Dir: dir, Lean: true}
@@ -987,7 +993,9 @@ func (c *recomputeCmd) Run(s streams) error {
 		return nil
 	}
 	n, err := recompute.Write(ctx, client, caller, answers, time.Now())
-	fmt.Fprintf(s.err, "%d runs were changed.\n", n)
+	if n > 0 || err == nil {
+		fmt.Fprintf(s.err, "%d runs were changed.\n", n)
+	}
 	return err
 }
 
@@ -1139,4 +1147,16 @@ func (p *pause) UnmarshalText(text []byte) error {
 	}
 	*p = pause(d)
 	return nil
+}
+
+// logLevel is from which level on to log.
+type logLevel slog.Level
+
+// UnmarshalText refuses all but a level's name; slog would take "info+1" as well, and says of others only that it has none.
+func (l *logLevel) UnmarshalText(text []byte) error {
+	switch strings.ToLower(string(text)) {
+	case "debug", "info", "warn", "error":
+		return (*slog.Level)(l).UnmarshalText(text)
+	}
+	return fmt.Errorf("%q is not allowed, only debug, info, warn or error", text)
 }

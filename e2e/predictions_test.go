@@ -57,6 +57,35 @@ func TestPredictionsAfterTheEnd(t *testing.T) {
 	}
 }
 
+// A script whose program predicts on a run that is FINISHED goes on to other work, which would have been taken for
+// predictions for as long as the script lives, where the program took less than two seconds: the script stands in for a
+// program that was there only to set the tag, not for one that has counted what it predicted.
+func TestAScriptGoesOnAfterPredictions(t *testing.T) {
+	needCurl(t)
+	t.Parallel()
+	p := startProxy(t)
+	r := of(t, p.scripted(curlCreate+curlFinish+`
+"$PYTHON" -c '
+import os, requests, sys, time
+session = requests.Session()
+def tag(key, value):
+    session.post(os.environ["URI"] + "/set-tag", json={"run_id": sys.argv[1], "key": "emissions." + key, "value": value}).raise_for_status()
+tag("phase", "inference")
+end = time.process_time() + 0.3
+while time.process_time() < end: pass
+tag("inferences", "500")
+' "$RUN"
+for _ in $(seq 100); do
+	curl -sS "$URI/get?run_id=$RUN" | grep -q emission_per_10_inferences && exit 0
+	sleep 0.2
+done
+echo "the predictions go on with the script"
+exit 1
+`))
+	m := figures(t, r)
+	assert.InEpsilon(t, 10*m["emissions/inference_g"]/500, m["emission_per_10_inferences"], 1e-9)
+}
+
 // Ten predictions of a small model take a few milliseconds of one CPU, which no sensor tells apart: the figure is of the
 // right size, and says how it came about.
 func TestTenPredictions(t *testing.T) {

@@ -123,6 +123,8 @@ func TestReportRefusals(t *testing.T) {
 		{[]string{uri}, []string{name, "--max-emissions-g", "-1"}, 2, "--max-emissions-g"},
 		{[]string{uri}, []string{name, "--max-emissions-g", "NaN"}, 2, "--max-emissions-g"},
 		{[]string{uri}, []string{name, "--format", "svg"}, 1, "no run has both an accuracy and emissions"},
+		{[]string{uri}, []string{name, "--run", "nothing"}, 1, `--run: "nothing" is no run`},
+		{[]string{uri}, []string{name, "--size-by", "params"}, 2, "--size-by"},
 		{[]string{uri}, []string{name, "--log-to-run", "nothing"}, 1, "--log-to-run"},
 		{[]string{"MLFLOW_TRACKING_URI=http://127.0.0.1:1"}, []string{name}, 1, "refused"},
 		{[]string{"MLFLOW_TRACKING_URI=http://me:secret@127.0.0.1:1"}, []string{name}, 1, "refused"},

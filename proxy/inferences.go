@@ -96,6 +96,11 @@ func (c *count) usersCount(now mlflow.Run) (n float64, ok bool) {
 			return 0, false
 		}
 	}
+	return countOf(word)
+}
+
+// countOf reads a number of predictions as users set it.
+func countOf(word string) (n float64, ok bool) {
 	n, err := strconv.ParseFloat(strings.TrimSpace(word), 64)
 	return n, err == nil && n > 0 && !math.IsInf(n, 0)
 }
@@ -105,8 +110,12 @@ func (p *Proxy) heard(r *run, tags []mlflow.Tag) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range tags {
-		if t.Key == tagInferences {
-			r.word = t.Value
+		if t.Key != tagInferences {
+			continue
+		}
+		r.word = t.Value
+		if _, ok := countOf(t.Value); !ok {
+			p.log.Warn("the tag emissions.inferences is no number above 0", "run", r.id)
 		}
 	}
 }

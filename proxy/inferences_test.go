@@ -24,7 +24,7 @@ func TestInfersByName(t *testing.T) {
 // A run of its own that is there to predict has no training: its accuracy is that of a model that was trained elsewhere.
 func TestARunThatOnlyPredicts(t *testing.T) {
 	t.Parallel()
-	for _, tags := range []string{`{"key":"emissions.phase","value":"inference"}`, `{"key":"mlflow.runName","value":"inference-1"}`} {
+	for _, tags := range []string{`{"key":"emissions.phase","value":"inference"}`, `{"key":"emissions.phase","value":" Inference "}`, `{"key":"mlflow.runName","value":"inference-1"}`} {
 		b := newBench(t, nil)
 		id := b.create(tags)
 		b.post("log-metric", `{"run_id":"`+id+`","key":"test_accuracy","value":0.5}`)

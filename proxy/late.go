@@ -49,7 +49,7 @@ func (p *Proxy) latest(id string) *run {
 // its ratios, and the tag that it predicts from now on begins a segment.
 func (p *Proxy) loggedLate(x *exchange, id string, l entries) {
 	for _, t := range l.tags {
-		if t.Key == tagPhase && t.Value == string(meter.Inference) {
+		if t.Key == tagPhase && phaseOf(t.Value) == meter.Inference {
 			p.predictsLate(x, id)
 			return
 		}
@@ -194,7 +194,7 @@ func (p *Proxy) predictsLate(x *exchange, id string) {
 	if last := p.latest(id); last != nil {
 		r.write = last.write
 	}
-	r.session, r.caller, r.asked, r.late, r.byTag = session, x.caller, time.Now(), true, meter.Inference
+	r.session, r.caller, r.asked, r.late, r.byTag, r.lateBy = session, x.caller, time.Now(), true, meter.Inference, x.conn
 	session.Confine()
 	session.Carve(time.Time{}, session.Switch(meter.Inference), meter.Inference)
 	if old != nil {
@@ -241,7 +241,8 @@ func (p *Proxy) follow(r, old *run) {
 
 // watchLate ends the metering of predictions after a run's end when its process is gone, or has rested for long. What it
 // uses while it rests counts only if it goes on. A shell's script may stand in for a process that was there only to say
-// that the predictions begin: not for the one that trained, nor for one that went on after it had said so.
+// that the predictions begin: not for the one that trained, nor for one that went on after it had said so. Who counts what
+// it predicted over the connection on which it said so did go on, however short it was.
 func (p *Proxy) watchLate(r *run, trainer meter.Process) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -255,7 +256,7 @@ func (p *Proxy) watchLate(r *run, trainer meter.Process) {
 		alive := r.session.Alive()
 		if r.session.Opener() == predictor {
 			stayed++
-		} else if stayed > 1 || predictor == trainer {
+		} else if stayed > 1 || predictor == trainer || p.wentOn(r) {
 			alive = false
 		}
 		p.mu.Lock()
@@ -288,6 +289,13 @@ func (p *Proxy) wake(r *run) {
 	if rests && r.session.Scope() == meter.ScopeMachine {
 		p.rest(r, false)
 	}
+}
+
+// wentOn says whether the process that said that the predictions begin has logged to the run since then.
+func (p *Proxy) wentOn(r *run) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return r.wentOn
 }
 
 // rest fixes what a run has used as of now, or takes that back.

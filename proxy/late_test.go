@@ -65,9 +65,9 @@ func TestPredictionsAfterTheEnd(t *testing.T) {
 			assert.Equal(t, statusMeasured, r.tags[tagStatus])
 			assert.NotContains(t, r.tags, tagClientMetrics)
 
-			b.tag(id, tagPhase, "inference") // and once more
+			b.tag(id, tagPhase, "Inference") // and once more, as people write it
 			b.work()
-			b.tag(id, tagPhase, "training")
+			b.tag(id, tagPhase, "Training ")
 			again := b.mlflow.of(id)
 			assert.InEpsilon(t, r.metrics[metricTraining], again.metrics[metricTraining], 1e-9)
 			assert.Greater(t, again.metrics[metricInference], r.metrics[metricInference])

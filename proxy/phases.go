@@ -74,6 +74,9 @@ func (p *Proxy) logged(x *exchange) {
 	if x.kind == kindLogInputs {
 		p.datasets(r, m["datasets"])
 	}
+	p.mu.Lock()
+	r.wentOn = r.wentOn || r.lateBy == x.conn
+	p.mu.Unlock()
 	p.heard(r, l.tags)
 	for _, t := range l.tags {
 		p.tagged(r, t, x.caller)
@@ -160,7 +163,7 @@ func (p *Proxy) tagged(r *run, t mlflow.Tag, caller mlflow.Caller) {
 			p.mu.Unlock()
 		}
 	case tagPhase:
-		phase := meter.Phase(t.Value)
+		phase := phaseOf(t.Value)
 		p.mu.Lock()
 		late := r.late
 		p.mu.Unlock()
@@ -170,12 +173,17 @@ func (p *Proxy) tagged(r *run, t mlflow.Tag, caller mlflow.Caller) {
 			p.endLate(r, caller)
 		case phase == meter.Training || phase == meter.Inference:
 			p.setPhase(r, phase)
+		default:
+			p.log.Warn("the tag emissions.phase is neither training nor inference", "run", r.id)
 		}
 	}
 }
 
 // isTrue reads a tag's value: what Python writes for True is "True".
 func isTrue(value string) bool { return strings.EqualFold(value, "true") }
+
+// phaseOf reads the tag's value as people write it: blanks and capitals make no other word of it.
+func phaseOf(value string) meter.Phase { return meter.Phase(strings.ToLower(strings.TrimSpace(value))) }
 
 // setPhase switches by the user's word.
 func (p *Proxy) setPhase(r *run, phase meter.Phase) {

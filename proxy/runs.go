@@ -45,6 +45,8 @@ type run struct {
 	nextLog    time.Time      // when emissions_g is to be logged next
 	asked      time.Time      // of the latest request about the run
 	late       bool           // it had ended, and what it predicts since then is metered
+	lateBy     *connection    // on which it was said that it predicts
+	wentOn     bool           // more came on that since, see watchLate
 	rests      bool           // what it uses now counts only if it goes on, see watchLate
 	owed       bool           // what came after its end could not be written yet
 	step       int64          // the largest that was written
@@ -297,7 +299,7 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 // says so.
 func (p *Proxy) predicts(r *run, tags map[string]string, base totals) {
 	switch {
-	case tags[tagPhase] == string(meter.Inference):
+	case phaseOf(tags[tagPhase]) == meter.Inference:
 		p.setPhase(r, meter.Inference)
 	case tags[tagPhase] == "" && base.duration == 0 && infersByName(tags[tagName]):
 		r.session.Switch(meter.Inference)

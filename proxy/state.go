@@ -42,6 +42,7 @@ type keptRun struct {
 	Unread     bool                 `json:"unread,omitempty"`
 	Late       bool                 `json:"late,omitempty"`
 	Rests      bool                 `json:"rests,omitempty"`
+	WentOn     bool                 `json:"went_on,omitempty"`
 	Left       string               `json:"left,omitempty"`
 	Wanted     []string             `json:"wanted,omitempty"`
 	Ours       map[string][]float64 `json:"ours"`
@@ -218,7 +219,7 @@ func (p *Proxy) keeps(l *letter) bool { return l.batch != nil || l.run.session !
 func (r *run) keep() keptRun {
 	return keptRun{
 		ID: r.id, Parent: r.parent, Metered: r.session != nil, Unmeasured: r.unmeasured, Began: r.began, Created: r.created, Recorded: r.recorded, Partial: r.partial, Base: r.base.keep(),
-		Caller: r.caller, Asked: r.asked, Step: r.step, Stamp: r.stamp, Unread: r.unread || r.behind || r.owed || r.completing, Late: r.late, Rests: r.rests, Left: r.left, Wanted: slices.Clone(r.wanted),
+		Caller: r.caller, Asked: r.asked, Step: r.step, Stamp: r.stamp, Unread: r.unread || r.behind || r.owed || r.completing, Late: r.late, Rests: r.rests, WentOn: r.wentOn, Left: r.left, Wanted: slices.Clone(r.wanted),
 		Ours: cloneAll(r.ours), Clients: maps.Clone(r.clients), Phase: r.byTag, Evaluates: r.evaluates, Infers: r.infers, Scores: r.scores, Given: r.given, OfModel: r.ofModel,
 		Count: r.count.keep(),
 	}
@@ -381,7 +382,7 @@ func (k keptRun) open() *run {
 	r.parent, r.unmeasured, r.began, r.created, r.recorded, r.partial = k.Parent, k.Unmeasured, k.Began, k.Created, k.Recorded, k.Partial
 	r.base = k.Base.open()
 	r.caller, r.asked, r.step, r.stamp = k.Caller, k.Asked, k.Step, k.Stamp
-	r.unread, r.late, r.rests, r.left, r.wanted = k.Unread, k.Late, k.Rests, k.Left, k.Wanted
+	r.unread, r.late, r.rests, r.wentOn, r.left, r.wanted = k.Unread, k.Late, k.Rests, k.WentOn, k.Left, k.Wanted
 	if k.Ours != nil {
 		r.ours = k.Ours
 	}

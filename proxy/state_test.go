@@ -196,7 +196,7 @@ var notKept = []string{
 	"over", "write", "session", // kept by the meter
 	"ending", "done", "pending", "failed", "owed", "completing", "behind", // of a write that is under way; what failed is in a letter
 	"final", // of a run that is only served
-	"nextLog", "cancelLive", "switching",
+	"nextLog", "cancelLive", "switching", "lateBy",
 }
 
 // Each field of a run goes through the file: one that is added later, and forgotten there, is found here.
@@ -213,7 +213,7 @@ func TestNothingOfARunIsForgotten(t *testing.T) {
 	}
 	r.caller = mlflow.CallerOf(&http.Request{Header: http.Header{"X-Mlflow-Workspace": {"w"}}, URL: &url.URL{Path: "/p/api/2.0/mlflow/runs/update"}})
 	r.began, r.created, r.recorded = at, at, true
-	r.asked, r.step, r.stamp, r.unread, r.late, r.rests, r.wanted = at, 1, 2, true, true, true, []string{"a"}
+	r.asked, r.step, r.stamp, r.unread, r.late, r.rests, r.wentOn, r.wanted = at, 1, 2, true, true, true, true, []string{"a"}
 	r.ours, r.clients = map[string][]float64{"a": {1}}, map[string]bool{"b": true}
 	r.byTag, r.evaluates, r.infers = meter.Inference, at, true
 	r.scores, r.given = at, true

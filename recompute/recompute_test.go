@@ -68,7 +68,7 @@ func exemplary() mlflow.Run {
 	return mlflow.Run{ID: "r1", Name: "first", Status: "FINISHED", Start: noon.Add(-20 * time.Minute),
 		Metrics: metrics(map[string]float64{
 			metricEmissions: 1000, metricTraining: 800, metricInference: 200, metricEnergy: 2, metricDuration: 6000, metricFacility: 2.5,
-			metricLow: 900, metricHigh: 1100, metricAccuracy: 90.0 / 800, metricInferences: 10 * 200.0 / 800, metricSCI: 0.25 + 0.1,
+			metricLow: 900, metricHigh: 1100, metricInferLow: 100, metricInferHigh: 300, metricAccuracy: 90.0 / 800, metricInferences: 10 * 200.0 / 800, metricSCI: 0.25 + 0.1,
 		}),
 		Tags: map[string]string{tagVersion: "0.1.0", tagStatus: "measured", tagIntensity: "400", tagSource: "set by --carbon-intensity", tagPUE: "1.25",
 			tagLocation: "world", tagSlices: l.Encode(5000)},
@@ -105,7 +105,7 @@ func TestARunElsewhere(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 1, n)
 	for key, want := range map[string]float64{
-		metricEmissions: 2.5 * g, metricTraining: 2 * g, metricInference: 0.5 * g, metricFacility: 2.5, metricLow: 0.9 * 2.5 * g, metricHigh: 1.1 * 2.5 * g,
+		metricEmissions: 2.5 * g, metricTraining: 2 * g, metricInference: 0.5 * g, metricFacility: 2.5, metricLow: 0.9 * 2.5 * g, metricHigh: 1.1 * 2.5 * g, metricInferLow: 0.25 * g, metricInferHigh: 0.75 * g,
 		metricSDKEmissions: 2 * g, metricAccuracy: 90 / (2 * g), metricInferences: 10 * 0.5 * g / 800, metricSCI: 0.5*g/800 + 0.1,
 	} {
 		assert.InDelta(t, want, s.written["r1"][key], 1e-6*want, key)
@@ -118,6 +118,33 @@ func TestARunElsewhere(t *testing.T) {
 	assert.Contains(t, tags[tagSource], "Our World in Data")
 	assert.Equal(t, "lifecycle, average", tags[tagKind])
 	assert.Equal(t, "2026-11-25T12:00:00Z; before: 1000 g, 400 g/kWh (set by --carbon-intensity), PUE 1.25, world", tags[tagRecomputed])
+}
+
+// Zero emissions give no ratio, and MLflow cannot take one back: it would have stood beside emissions of zero. A run that
+// has none is written, with an interval of zero.
+func TestARunWithoutEmissions(t *testing.T) {
+	t.Parallel()
+	run, plain := exemplary(), exemplary()
+	plain.ID = "r0"
+	delete(plain.Metrics, metricAccuracy)
+	delete(plain.Metrics, metricInferences)
+	s := &server{runs: []mlflow.Run{plain, run}, written: map[string]map[string]float64{}, tags: map[string]map[string]string{}}
+	nothing := 0.0
+	none, err := carbon.NewSupply(carbon.World(), &nothing, nil)
+	require.NoError(t, err)
+	answers, err := Ask(context.Background(), s, mlflow.Caller{}, "1", Question{Supply: none, KeepPUE: true})
+	require.NoError(t, err)
+	n, err := Write(context.Background(), s, mlflow.Caller{}, answers, noon)
+	require.EqualError(t, err, "nothing was written: zero emissions give no accuracy_per_emission, and that of run r1 cannot be taken back")
+	assert.Zero(t, n)
+	assert.Empty(t, s.written)
+
+	_, err = Write(context.Background(), s, mlflow.Caller{}, answers[:1], noon)
+	require.NoError(t, err)
+	for _, key := range []string{metricEmissions, metricLow, metricHigh, metricInferLow, metricInferHigh} {
+		assert.Contains(t, s.written["r0"], key)
+		assert.Zero(t, s.written["r0"][key], key)
+	}
 }
 
 // At night: the energy of each hour meets the intensity of the hour that it is moved to.

@@ -23,6 +23,8 @@ const (
 	metricDuration      = "emissions/duration_s"
 	metricTraining      = "emissions/training_g"
 	metricInference     = "emissions/inference_g"
+	metricInferLow      = "emissions/inference_low_g"
+	metricInferHigh     = "emissions/inference_high_g"
 	metricLow           = "emissions/low_g"
 	metricHigh          = "emissions/high_g"
 	metricSCI           = "emissions/sci_g_per_inference"
@@ -43,8 +45,14 @@ const (
 )
 
 // Write puts the answers' figures into their runs, in the place of those that are there; MLflow keeps the old ones in each
-// metric's history. It returns how many runs it changed.
+// metric's history. It returns how many runs it changed: none at all where one has a ratio that zero emissions do not give,
+// since MLflow has no call that takes a metric back.
 func Write(ctx context.Context, server Tracking, caller mlflow.Caller, answers []Answer, at time.Time) (int, error) {
+	for _, a := range answers {
+		if key := a.stale(); key != "" {
+			return 0, fmt.Errorf("nothing was written: zero emissions give no %s, and that of run %s cannot be taken back", key, a.Run.ID)
+		}
+	}
 	written := 0
 	for _, a := range answers {
 		if a.Why != "" {
@@ -63,6 +71,22 @@ func Write(ctx context.Context, server Tracking, caller mlflow.Caller, answers [
 	return written, nil
 }
 
+// stale returns the ratio of the proxy's own that the run has and would not have with the answer's emissions; "" for none.
+func (a Answer) stale() string {
+	gone := func(key string, was, now carbon.Mass) bool {
+		_, has := a.Run.Metrics[key]
+		return has && was > 0 && now <= 0 && !a.isClients(key)
+	}
+	switch {
+	case a.Why != "":
+	case gone(metricAccuracy, a.wasTraining, a.training):
+		return metricAccuracy
+	case gone(metricInferences, a.wasInference, a.inference):
+		return metricInferences
+	}
+	return ""
+}
+
 // batch is what is written of an answer. What follows from grams follows from the new ones: the ratios by the proportion
 // in which they change, since neither accuracy nor the number of predictions does.
 func (a Answer) batch(at time.Time) ([]mlflow.Metric, []mlflow.Tag) {
@@ -77,7 +101,7 @@ func (a Answer) batch(at time.Time) ([]mlflow.Metric, []mlflow.Tag) {
 	scaled := func(key string, from, to carbon.Mass, inverse bool) {
 		m, ok := a.Run.Metrics[key]
 		switch {
-		case !ok || from <= 0 || to <= 0:
+		case !ok || from <= 0 || inverse && to <= 0:
 		case inverse:
 			metric(key, m.Value*from.Grams()/to.Grams())
 		default:
@@ -91,6 +115,8 @@ func (a Answer) batch(at time.Time) ([]mlflow.Metric, []mlflow.Tag) {
 	}
 	scaled(metricLow, a.Was, a.Now, false)
 	scaled(metricHigh, a.Was, a.Now, false)
+	scaled(metricInferLow, a.wasInference, a.inference, false)
+	scaled(metricInferHigh, a.wasInference, a.inference, false)
 	scaled(metricAccuracy, a.wasTraining, a.training, true)
 	scaled(metricInferences, a.wasInference, a.inference, false)
 	// The names of mlflow-emissions-sdk hold copies, if the proxy was told to write them; a client's own are left alone.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,6 +53,9 @@ func (c *Command) Run(ctx context.Context, getenv func(string) string, accuracy 
 	}
 	if m := c.MaxEmissionsG; m != nil && !(*m >= 0) {
 		return BadFlag{fmt.Errorf("--max-emissions-g: %v is not allowed, only grams of at least 0, for example 50", *m)}
+	}
+	if by := c.SizeBy; by != "" && by != sizeNone && !strings.HasPrefix(by, sizeParam) && !strings.HasPrefix(by, sizeMetric) {
+		return BadFlag{fmt.Errorf("--size-by: %q is not allowed, only param:NAME, metric:NAME or none", by)}
 	}
 	if err := CheckColumns(append(c.Columns, strings.TrimPrefix(c.Sort, "-"))); err != nil {
 		return BadFlag{err}
@@ -125,7 +129,16 @@ func (c *Command) load(ctx context.Context, source Source) (Comparison, error) {
 		}
 		query.Experiments = append(query.Experiments, e.ID)
 	}
-	return Load(ctx, source, query)
+	comparison, err := Load(ctx, source, query)
+	if err != nil {
+		return comparison, err
+	}
+	for _, id := range query.Runs { // a report of all runs in its place would pass for one of this
+		if !slices.ContainsFunc(comparison.Runs, func(r Run) bool { return r.ID == id }) {
+			return comparison, fmt.Errorf("--run: %q is no run that was found in %s", id, strings.Join(c.Experiments, ", "))
+		}
+	}
+	return comparison, nil
 }
 
 // write renders the comparison where it is asked for: to its end, or not at all.
