@@ -1,7 +1,8 @@
 // Package proxy stands in front of an MLflow tracking server. It forwards everything untouched, watches runs begin and
 // end, and writes what they emitted into them.
 //
-// A reader who follows one run reads runs.go, then figures.go; forward.go and its neighbours are about transparency.
+// A reader who follows one run reads runs.go, then phases.go and figures.go, then late.go and afterwards.go for what comes
+// after its end, and state.go for what survives a crash; forward.go and its neighbours are about transparency.
 package proxy
 
 import (
