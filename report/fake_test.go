@@ -37,6 +37,13 @@ func (s *server) asked() (requests []*http.Request, searches []map[string]any) {
 	return requests, searches
 }
 
+// refuses lets the server answer all that it is asked from now on in this way.
+func (s *server) refuses(as http.HandlerFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = as
+}
+
 func newServer(t testing.TB, runs ...map[string]any) *server {
 	t.Helper()
 	s := &server{runs: runs}
@@ -48,9 +55,10 @@ func newServer(t testing.TB, runs ...map[string]any) *server {
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.requests = append(s.requests, r)
+	refuse := s.refuse
 	s.mu.Unlock()
-	if s.refuse != nil {
-		s.refuse(w, r)
+	if refuse != nil {
+		refuse(w, r)
 		return
 	}
 	answer := map[string]any{}

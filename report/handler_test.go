@@ -86,11 +86,11 @@ func TestMLflowsRefusals(t *testing.T) {
 		{200, `<html>`, 502, "cannot be reached"},
 		{503, `{}`, 503, "MLflow answered 503 Service Unavailable."},
 	} {
-		s.refuse = func(w http.ResponseWriter, _ *http.Request) {
+		s.refuses(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("WWW-Authenticate", `Basic realm="mlflow"`)
 			w.WriteHeader(c.status)
 			_, _ = io.WriteString(w, c.body)
-		}
+		})
 		for _, target := range []string{"/emissions/?experiment=1&filter=x", "/emissions/"} {
 			w := s.get(t, Config{}, target)
 			assert.Equal(t, c.want, w.Code, c.status)
@@ -120,14 +120,14 @@ func TestMLflowsRefusals(t *testing.T) {
 func TestABadFilterLeavesTheForm(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	s.refuse = func(w http.ResponseWriter, r *http.Request) {
+	s.refuses(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasSuffix(r.URL.Path, "runs/search") {
 			_, _ = io.WriteString(w, `{"experiments":[{"experiment_id":"1","name":"pictures"}],"experiment":{"experiment_id":"1","name":"pictures"}}`)
 			return
 		}
 		w.WriteHeader(400)
 		_, _ = io.WriteString(w, `{"message":"Invalid filter"}`)
-	}
+	})
 	w := s.get(t, Config{}, "/emissions/?experiment=1&filter="+url.QueryEscape(`bad "filter"`))
 	assert.Equal(t, 400, w.Code)
 	for _, part := range []string{`value="bad &#34;filter&#34;"`, `aria-invalid="true"`, "MLflow does not understand this filter", "Invalid filter", `value="1" checked`} {
