@@ -40,7 +40,7 @@ func startRelay(t *testing.T, server string) *relay {
 				continue
 			}
 			go func() { _, _ = io.Copy(client, upstream); _ = client.Close() }()
-			go func() { _, _ = io.Copy(io.MultiWriter(upstream, r), client); _ = upstream.Close() }()
+			go func() { _, _ = io.Copy(io.MultiWriter(r, upstream), client); _ = upstream.Close() }()
 		}
 	}()
 	return r
