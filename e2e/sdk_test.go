@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -80,6 +82,9 @@ func TestSDKImageClassifier(t *testing.T) {
 			p := startProxy(t)
 			cmd := p.sdkScript("digits.py", flavor, "predictions")
 			if flavor == "pytorch" {
+				if *flavours != "all" && !slices.Contains(strings.Split(*flavours, ","), "torch") {
+					t.Skip("PyTorch is tested with -flavours=torch")
+				}
 				cmd.Env = append(cmd.Env, "PYTHONPATH="+debianTorch(t))
 			}
 			out := output(t, cmd)
