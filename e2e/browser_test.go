@@ -128,8 +128,8 @@ func rename(t *testing.T, ctx context.Context, addition string) {
 	t.Helper()
 	const field = `[data-testid="rename-modal-input"]`
 	var err error
-	for range 12 {
-		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+	for range 15 {
+		try, cancel := context.WithTimeout(ctx, 7*time.Second)
 		err = chromedp.Run(try,
 			chromedp.Click(`[data-testid="overflow-menu-trigger"]`, chromedp.ByQuery),
 			chromedp.Click(`[data-testid="overflow-rename-button"]`, chromedp.ByQuery),
@@ -148,7 +148,7 @@ func rename(t *testing.T, ctx context.Context, addition string) {
 
 // A rename done in MLflow's pages goes through, and ends nothing.
 func TestRenameInABrowser(t *testing.T) {
-	p := startProxy(t, "--allowed-hosts", "127.0.0.1:*,proxy.example:*") // a name of the world that leads to loopback
+	p := startProxy(t, "--log-interval", "0", "--allowed-hosts", "127.0.0.1:*,proxy.example:*") // a name of the world that leads to loopback
 	running, finish := p.hold()
 	defer finish()
 	ctx, _ := chromium(t)
