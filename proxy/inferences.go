@@ -201,25 +201,17 @@ func (p *Proxy) infers(r *run, does bool) {
 		return
 	}
 	r.infers = does
-	others := false
-	for _, o := range p.runs {
-		others = others || o != r && o.parent == r.parent && o.infers
-	}
 	byTag := around.byTag
 	if _, counted := around.nested[r.id]; does && !counted {
 		around.nested[r.id] = nil // until it is over
 	}
 	p.mu.Unlock()
-	if around.session == nil || byTag != "" || others {
+	if around.session == nil || byTag != "" {
 		return
-	}
-	phase := meter.Training
-	if does {
-		phase = meter.Inference
 	}
 	around.switching.Lock()
 	defer around.switching.Unlock()
-	around.session.Switch(phase)
+	around.session.Switch(p.usual(around))
 }
 
 // usual is the phase that a run is in when nothing in it says otherwise: inference where it, or a run nested in it, is there

@@ -54,6 +54,18 @@ func TestAnEvaluationInARunThatOnlyPredicts(t *testing.T) {
 	assert.InEpsilon(t, 10*r.metrics[metricEmissions]/30, r.metrics[metricInferences], 1e-9)
 }
 
+// The end of a run that is nested in one that is there to predict does not make the rest of that training.
+func TestANestedRunInARunThatOnlyPredicts(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	outer := b.create(`{"key":"mlflow.runName","value":"inference"}`)
+	inner := b.create(`{"key":"mlflow.parentRunId","value":"` + outer + `"},{"key":"mlflow.runName","value":"inference 1"}`)
+	b.finish(inner)
+	b.work()
+	b.finish(outer)
+	assert.Zero(t, b.mlflow.of(outer).metrics[metricTraining])
+}
+
 // A nested run that predicts is its parent's inference phase, and its predictions are the parent's, too: if they were
 // counted.
 func TestANestedRunThatPredicts(t *testing.T) {
