@@ -26,12 +26,7 @@ func (r *Record) compact() {
 		j := &joined[i]
 		j.Joined += g.Duration()
 		for _, s := range g.Slices {
-			if n := len(j.Slices); n > 0 && sameSlot(j.Slices[n-1].Start, s.Start) {
-				j.Slices[n-1].End = s.End
-				j.Slices[n-1].Energy.Add(s.Energy)
-				continue
-			}
-			j.Slices = append(j.Slices, s)
+			j.put(s)
 		}
 	}
 	r.Segments = slices.Concat(joined, r.Segments[len(older):])

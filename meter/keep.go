@@ -296,11 +296,7 @@ func (d *downtime) words(elapsed time.Duration) string {
 // who waited for it, and from nobody where that is no process of a tree.
 func (d *downtime) missed(m *Meter, s *Session, elapsed time.Duration, why gaps) gaps {
 	for _, p := range m.trees.ended {
-		reaper := p.reaper
-		for i := 0; i < len(m.trees.ended) && m.trees.ended[reaper] != nil; i++ {
-			reaper = m.trees.ended[reaper].reaper
-		}
-		if m.trees.tracked[reaper] == nil && m.within(p, s) {
+		if m.trees.tracked[p.heir(m.trees.ended)] == nil && m.within(p, s) {
 			why.all(elapsed, d.words(elapsed)+": a process of it ended, and what it used until then is not known")
 			return why
 		}

@@ -13,16 +13,7 @@ import (
 // Listener finds the process that accepts TCP connections at an address of this machine. Where a parent and its children
 // share the socket, as a server's workers do, it is the parent. The error wraps ErrNoPeer where no visible process does.
 func (m *Meter) Listener(at netip.AddrPort) (Process, error) {
-	sys := openSystem(m.procfs) // of this call's own: it runs beside the sampler
-	pid, err := sys.listener(netip.AddrPortFrom(at.Addr().Unmap(), at.Port()))
-	if err != nil {
-		return Process{}, err
-	}
-	s, err := sys.stat(pid)
-	if err != nil {
-		return Process{}, fmt.Errorf("read the listener's process: %w", err)
-	}
-	return Process{PID: pid, Start: s.start}, nil
+	return m.named("listener", func(sys system) (int, error) { return sys.listener(netip.AddrPortFrom(at.Addr().Unmap(), at.Port())) })
 }
 
 // Variable returns a variable of the environment with which a process began; empty where it has none of this name. The

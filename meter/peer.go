@@ -25,14 +25,19 @@ var ErrNoPeer = errors.New("no visible process holds the other end of the connec
 // the connection's ends as the acceptor sees them. It takes about a millisecond, mostly over /proc/*/fd, so
 // callers ask once per connection. The error wraps ErrNoPeer where nothing was found.
 func (m *Meter) Peer(local, remote netip.AddrPort) (Process, error) {
+	return m.named("connection", func(sys system) (int, error) { return sys.peer(local, remote) })
+}
+
+// named returns for good the process that a look-up finds by its pid; of says whose it is, for an error.
+func (m *Meter) named(of string, lookUp func(system) (int, error)) (Process, error) {
 	sys := openSystem(m.procfs) // of this call's own: it runs beside the sampler
-	pid, err := sys.peer(local, remote)
+	pid, err := lookUp(sys)
 	if err != nil {
 		return Process{}, err
 	}
 	s, err := sys.stat(pid)
 	if err != nil {
-		return Process{}, fmt.Errorf("read the connection's process: %w", err)
+		return Process{}, fmt.Errorf("read the %s's process: %w", of, err)
 	}
 	return Process{PID: pid, Start: s.start}, nil
 }

@@ -238,18 +238,22 @@ func (t *processes) refresh() {
 		delete(t.tracked, pid)
 	}
 	for _, p := range ended {
-		// Where its reaper ended too, the time went up to the next that lives.
-		reaper := p.reaper
-		for i := 0; i < len(ended) && ended[reaper] != nil; i++ {
-			reaper = ended[reaper].reaper
-		}
-		reaped[reaper] += p.total()
+		reaped[p.heir(ended)] += p.total()
 	}
 	for pid, d := range waited {
 		t.tracked[pid].settle(d, reaped[pid])
 	}
 	t.bequeath(ended)
 	t.ended = ended
+}
+
+// heir is who got the time of a process that ended: its reaper, or where that ended too, the next that lives.
+func (p *process) heir(ended map[int]*process) (pid int) {
+	pid = p.reaper
+	for i := 0; i < len(ended) && ended[pid] != nil; i++ {
+		pid = ended[pid].reaper
+	}
+	return pid
 }
 
 // settle adds the time of children that ended since the last reading, less what was counted while they lived. What

@@ -109,6 +109,7 @@ func (r *Record) miss(g gaps) {
 // add puts energy used in [start, end) into the current segment, cut at the edges of the slots: evenly over the interval,
 // since no more is known of it.
 func (r *Record) add(start, end time.Time, e Energies) {
+	g := &r.Segments[len(r.Segments)-1]
 	from, until := start.Round(0), end.Round(0) // by the clock on the wall, which slots go by, and which may be set
 	for edge := from.Truncate(slot).Add(slot); edge.Before(until); edge = edge.Add(slot) {
 		share := Energy(edge.Sub(from).Seconds() / until.Sub(from).Seconds())
@@ -117,22 +118,21 @@ func (r *Record) add(start, end time.Time, e Energies) {
 			part[c] = e[c] * share
 			e[c] -= part[c]
 		}
-		r.put(start, edge, part)
+		g.put(Slice{Start: start, End: edge, Energy: part})
 		start, from = edge, edge
 	}
-	r.put(start, end, e)
+	g.put(Slice{Start: start, End: end, Energy: e})
+	g.End = end
 }
 
-// put adds energy used within one slot.
-func (r *Record) put(start, end time.Time, e Energies) {
-	g := &r.Segments[len(r.Segments)-1]
-	g.End = end
-	if n := len(g.Slices); n > 0 && sameSlot(g.Slices[n-1].Start, start) {
-		g.Slices[n-1].End = end
-		g.Slices[n-1].Energy.Add(e)
+// put adds energy used within one slot, the latest that the segment has or a later one.
+func (g *Segment) put(s Slice) {
+	if n := len(g.Slices); n > 0 && sameSlot(g.Slices[n-1].Start, s.Start) {
+		g.Slices[n-1].End = s.End
+		g.Slices[n-1].Energy.Add(s.Energy)
 		return
 	}
-	g.Slices = append(g.Slices, Slice{Start: start, End: end, Energy: e})
+	g.Slices = append(g.Slices, s)
 }
 
 // clone returns a copy that shares nothing with r.
