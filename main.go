@@ -969,14 +969,10 @@ func (c *recomputeCmd) Run(s streams) error {
 	}
 	ctx, stop := signals(context.Background(), s.err)
 	defer stop()
-	u := url.URL(c.TrackingURI)
-	caller := mlflow.CallerFromEnvironment(os.Getenv, &u)
-	u.User = nil
-	transport, err := mlflow.TransportFromEnvironment(os.Getenv)
+	client, caller, err := mlflow.FromEnvironment(os.Getenv, (*url.URL)(&c.TrackingURI))
 	if err != nil {
 		return usageError{err}
 	}
-	client := mlflow.NewClient(&u, "", transport)
 	experiment, err := recompute.Find(ctx, client, caller, c.Experiment)
 	if err != nil {
 		return err

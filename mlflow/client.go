@@ -135,24 +135,6 @@ func (c *Client) Run(ctx context.Context, caller Caller, id string) (Run, error)
 	return answer.Run.run(), nil
 }
 
-// ExperimentTags reads an experiment's tags. It is an *APIError if the server refuses.
-func (c *Client) ExperimentTags(ctx context.Context, caller Caller, id string) (map[string]string, error) {
-	var answer struct {
-		Experiment struct {
-			Tags []Tag `json:"tags"`
-		} `json:"experiment"`
-	}
-	err := c.call(ctx, caller, http.MethodGet, "experiments/get?experiment_id="+url.QueryEscape(id), nil, &answer)
-	if err != nil {
-		return nil, fmt.Errorf("read experiment %s: %w", id, err)
-	}
-	tags := map[string]string{}
-	for _, t := range answer.Experiment.Tags {
-		tags[t.Key] = t.Value
-	}
-	return tags, nil
-}
-
 // LogBatch sends a body that Batch made. It is an *APIError if the server refuses.
 func (c *Client) LogBatch(ctx context.Context, caller Caller, body []byte) error {
 	if err := c.call(ctx, caller, http.MethodPost, "runs/log-batch", body, nil); err != nil {

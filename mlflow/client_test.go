@@ -132,9 +132,9 @@ func TestParametersAndAnExperimentsTags(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"objective": "binary:logistic"}, r.Params)
 	assert.Equal(t, "7", r.ExperimentID)
-	tags, err := c.ExperimentTags(t.Context(), Caller{}, "7&7")
+	e, err := c.Experiment(t.Context(), Caller{}, "7&7")
 	require.NoError(t, err)
-	assert.Equal(t, map[string]string{"emissions.accuracy_metric": "f1"}, tags)
+	assert.Equal(t, map[string]string{"emissions.accuracy_metric": "f1"}, e.Tags)
 }
 
 // Something read for one user must never be shown to another, and no credential may be found in what is kept.

@@ -49,6 +49,19 @@ func (c Caller) WithPrefix(prefix string) Caller {
 	return c
 }
 
+// FromEnvironment returns a client of the server at a tracking URI, and who calls, as MLflow's own client would be by the
+// environment: see CallerFromEnvironment and TransportFromEnvironment. What stands in the URI of a user is sent as a header
+// only, and never shown.
+func FromEnvironment(getenv func(string) string, trackingURI *url.URL) (*Client, Caller, error) {
+	transport, err := TransportFromEnvironment(getenv)
+	if err != nil {
+		return nil, Caller{}, err
+	}
+	server := *trackingURI
+	server.User = nil
+	return NewClient(&server, "", transport), CallerFromEnvironment(getenv, trackingURI), nil
+}
+
 // TransportFromEnvironment returns how to reach a tracking server as MLflow's own client does: by the machine's proxies,
 // and trusting what MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH say.
 func TransportFromEnvironment(getenv func(string) string) (http.RoundTripper, error) {

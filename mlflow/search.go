@@ -3,6 +3,7 @@ package mlflow
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -67,16 +68,25 @@ func (c *Client) SearchRuns(ctx context.Context, caller Caller, q RunQuery) (run
 type Experiment struct {
 	ID, Name string
 	Updated  time.Time // zero if the server does not say
+	Tags     map[string]string
 }
 
 type wireExperiment struct {
 	ID      string     `json:"experiment_id"`
 	Name    string     `json:"name"`
 	Updated wireNumber `json:"last_update_time"`
+	Tags    []Tag      `json:"tags"`
 }
 
 func (w wireExperiment) experiment() Experiment {
-	return Experiment{ID: w.ID, Name: w.Name, Updated: fromMillis(w.Updated)}
+	e := Experiment{ID: w.ID, Name: w.Name, Updated: fromMillis(w.Updated)}
+	if len(w.Tags) > 0 {
+		e.Tags = map[string]string{}
+	}
+	for _, t := range w.Tags {
+		e.Tags[t.Key] = t.Value
+	}
+	return e
 }
 
 // SearchExperiments returns the active experiments, at most limit of them, the latest first, and whether there are more.
@@ -118,6 +128,19 @@ func (c *Client) Experiment(ctx context.Context, caller Caller, id string) (Expe
 // ExperimentByName reads an experiment by its name. It is an *APIError if the server refuses.
 func (c *Client) ExperimentByName(ctx context.Context, caller Caller, name string) (Experiment, error) {
 	return c.experiment(ctx, caller, "get-by-name?experiment_name="+url.QueryEscape(name), name)
+}
+
+// FindExperiment reads an experiment by its name, or by its id where there is none of this name. It is an *APIError if the
+// server refuses: of status 404 where there is neither.
+func (c *Client) FindExperiment(ctx context.Context, caller Caller, nameOrID string) (Experiment, error) {
+	e, err := c.ExperimentByName(ctx, caller, nameOrID)
+	var refused *APIError
+	if errors.As(err, &refused) && refused.StatusCode == http.StatusNotFound {
+		if byID, idErr := c.Experiment(ctx, caller, nameOrID); idErr == nil {
+			return byID, nil
+		}
+	}
+	return e, err
 }
 
 func (c *Client) experiment(ctx context.Context, caller Caller, call, which string) (Experiment, error) {

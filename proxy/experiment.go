@@ -30,15 +30,15 @@ func (p *Proxy) wordOf(ctx context.Context, caller mlflow.Caller, experiment str
 	if word, known := p.words.Get(key); known {
 		return word.(string)
 	}
-	tags, err := p.client.ExperimentTags(ctx, caller, experiment)
+	e, err := p.client.Experiment(ctx, caller, experiment)
 	if err != nil {
 		p.log.Debug("cannot read an experiment's tags; the usual names of accuracy are taken", "experiment", experiment, "error", err)
 		if !refused(err) && !unknownCaller(err) {
 			return "" // the next run asks again
 		}
 	}
-	p.words.SetDefault(key, tags[tagAccuracyMetric])
-	return tags[tagAccuracyMetric]
+	p.words.SetDefault(key, e.Tags[tagAccuracyMetric])
+	return e.Tags[tagAccuracyMetric]
 }
 
 // forgetWords makes what a client says about an experiment hold at once.

@@ -24,22 +24,13 @@ type Tracking interface {
 }
 
 // Find returns the id of an experiment that is given by its name or its id.
-func Find(ctx context.Context, server Experiments, caller mlflow.Caller, nameOrID string) (string, error) {
-	e, err := server.ExperimentByName(ctx, caller, nameOrID)
+func Find(ctx context.Context, server *mlflow.Client, caller mlflow.Caller, nameOrID string) (string, error) {
+	e, err := server.FindExperiment(ctx, caller, nameOrID)
 	var refused *mlflow.APIError
 	if errors.As(err, &refused) && refused.StatusCode == http.StatusNotFound {
-		if e, err := server.Experiment(ctx, caller, nameOrID); err == nil {
-			return e.ID, nil
-		}
 		return "", fmt.Errorf("--experiment: the server has none with the name or id %q", nameOrID)
 	}
 	return e.ID, err
-}
-
-// Experiments is what is needed of an MLflow server to find an experiment.
-type Experiments interface {
-	ExperimentByName(ctx context.Context, caller mlflow.Caller, name string) (mlflow.Experiment, error)
-	Experiment(ctx context.Context, caller mlflow.Caller, id string) (mlflow.Experiment, error)
 }
 
 // Question is what to work out.

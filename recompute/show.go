@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"mlflow-emissions-proxy/carbon"
+	"mlflow-emissions-proxy/mlflow"
 )
 
 // shown is an answer as lists show it.
@@ -49,7 +48,7 @@ func Show(w io.Writer, answers []Answer, format string) error {
 		_ = out.Write([]string{"run_id", "name", "energy_kwh", "pue", "was_g", "now_g", "g_per_kwh", "kind", "source", "spread_evenly", "left_out"})
 		text := func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 		for _, r := range rows {
-			_ = out.Write([]string{r.ID, cell(plain(r.Name)), text(r.KWh), text(r.PUE), text(r.Was), text(r.Now), text(r.G), r.Kind, r.Source, strconv.FormatBool(r.Even), cell(plain(r.Why))})
+			_ = out.Write([]string{r.ID, mlflow.Cell(mlflow.OneLine(r.Name)), text(r.KWh), text(r.PUE), text(r.Was), text(r.Now), text(r.G), r.Kind, r.Source, strconv.FormatBool(r.Even), mlflow.Cell(mlflow.OneLine(r.Why))})
 		}
 		out.Flush()
 		return out.Error()
@@ -64,13 +63,13 @@ func Show(w io.Writer, answers []Answer, format string) error {
 	}
 	for i, r := range rows {
 		if r.Why != "" {
-			fmt.Fprintf(t, "%s\t%s\t\t\t\t\t\tleft out: %s\n", r.ID, plain(r.Name), plain(r.Why))
+			fmt.Fprintf(t, "%s\t%s\t\t\t\t\t\tleft out: %s\n", r.ID, mlflow.OneLine(r.Name), mlflow.OneLine(r.Why))
 			continue
 		}
 		if even = even || r.Even; !shownRuns[answers[i].Run.Tags[tagParent]] { // whose figures have the nested run's in them
 			was, now = was+r.Was, now+r.Now
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.6g\t%.6g\t%.6g\t%s\t%.4g\t%s (%s)\n", r.ID, plain(r.Name), r.KWh, r.Was, r.Now, change(r.Was, r.Now), r.G, r.Source, r.Kind)
+		fmt.Fprintf(t, "%s\t%s\t%.6g\t%.6g\t%.6g\t%s\t%.4g\t%s (%s)\n", r.ID, mlflow.OneLine(r.Name), r.KWh, r.Was, r.Now, change(r.Was, r.Now), r.G, r.Source, r.Kind)
 	}
 	fmt.Fprintf(t, "all\t\t\t%.6g\t%.6g\t%s\t\t\n", was, now, change(was, now))
 	if err := t.Flush(); err != nil {
@@ -88,22 +87,4 @@ func change(was, now float64) string {
 		return "-"
 	}
 	return fmt.Sprintf("%+.1f %%", 100*(now/was-1))
-}
-
-// plain keeps a client's text from moving the terminal's cursor.
-func plain(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, text)
-}
-
-// cell keeps a client's text from being a formula where a CSV is opened in a spreadsheet.
-func cell(text string) string {
-	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
-		return "'" + text
-	}
-	return text
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"slices"
@@ -99,15 +98,14 @@ func (c *Command) trackingURL() (*url.URL, error) {
 
 // sourceAt returns how to read the server at a tracking URI, as MLflow's client would.
 func sourceAt(base *url.URL, getenv func(string) string) (Source, error) {
-	caller := mlflow.CallerFromEnvironment(getenv, base)
-	server := *base
-	server.User = nil // sent as a header, and never shown
-	transport, err := mlflow.TransportFromEnvironment(getenv)
+	client, caller, err := mlflow.FromEnvironment(getenv, base)
 	if err != nil {
 		return Source{}, BadFlag{err}
 	}
+	server := *base
+	server.User = nil
 	return Source{
-		Client: mlflow.NewClient(&server, "", transport),
+		Client: client,
 		Caller: caller,
 		RunURL: RunURLs(strings.TrimSuffix(server.String(), "/")+"/", getenv("MLFLOW_WORKSPACE")),
 	}, nil
@@ -117,13 +115,7 @@ func sourceAt(base *url.URL, getenv func(string) string) (Source, error) {
 func (c *Command) load(ctx context.Context, source Source) (Comparison, error) {
 	query := Query{Filter: c.Filter, Runs: c.Runs, Size: c.SizeBy, Sort: c.Sort}
 	for _, name := range c.Experiments {
-		e, err := source.Client.ExperimentByName(ctx, source.Caller, name)
-		var refused *mlflow.APIError
-		if errors.As(err, &refused) && refused.StatusCode == http.StatusNotFound {
-			if byID, idErr := source.Client.Experiment(ctx, source.Caller, name); idErr == nil {
-				e, err = byID, nil
-			}
-		}
+		e, err := source.Client.FindExperiment(ctx, source.Caller, name)
 		if err != nil {
 			return Comparison{}, err
 		}

@@ -4,8 +4,9 @@ import (
 	"encoding/csv"
 	"io"
 	"strconv"
-	"strings"
 	"time"
+
+	"mlflow-emissions-proxy/mlflow"
 )
 
 // WriteCSV writes all that is known of the chosen runs, one a line, in the figures' own units, which their names say.
@@ -30,7 +31,7 @@ func (c Comparison) WriteCSV(w io.Writer) error {
 		return err
 	}
 	for _, r := range c.Chosen() {
-		line := []string{r.ID, r.ExperimentID, cell(r.Parent), strconv.FormatBool(r.Inside)}
+		line := []string{r.ID, r.ExperimentID, mlflow.Cell(r.Parent), strconv.FormatBool(r.Inside)}
 		for _, col := range columns {
 			switch {
 			case col.key == "interval":
@@ -38,13 +39,13 @@ func (c Comparison) WriteCSV(w io.Writer) error {
 			case col.key == "inference_interval":
 				line = append(line, number(r.InferenceLow), number(r.InferenceHigh))
 			case col.key == "accuracy":
-				line = append(line, number(r.Accuracy), cell(r.AccuracyKey))
+				line = append(line, number(r.Accuracy), mlflow.Cell(r.AccuracyKey))
 			case col.key == "intensity":
-				line = append(line, number(r.Intensity), cell(r.IntensityFrom), number(r.PUE))
+				line = append(line, number(r.Intensity), mlflow.Cell(r.IntensityFrom), number(r.PUE))
 			case col.value != nil:
 				line = append(line, number(col.value(r)))
 			default:
-				line = append(line, cell(col.text(r)))
+				line = append(line, mlflow.Cell(col.text(r)))
 			}
 		}
 		end := ""
@@ -65,12 +66,4 @@ func number(v Value) string {
 		return ""
 	}
 	return strconv.FormatFloat(float64(v), 'g', -1, 64)
-}
-
-// cell writes a text of others so that no spreadsheet takes it for a formula, which could fetch and send things.
-func cell(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
-		return "'" + s
-	}
-	return s
 }

@@ -72,7 +72,7 @@ func (p pageData) Scripts() []string { return scripts }
 func (p pageData) Title() string {
 	var names []string
 	for _, e := range p.Comparison.Experiments {
-		names = append(names, oneLine(e.Name))
+		names = append(names, mlflow.OneLine(e.Name))
 	}
 	if len(names) == 0 {
 		return "Emissions"
@@ -123,7 +123,7 @@ func (p pageData) Sizes() []option {
 			continue
 		}
 		kind, key, _ := strings.Cut(s, ":")
-		options = append(options, option{s, oneLine(key) + " (" + kind + ")", s == p.Comparison.Size})
+		options = append(options, option{s, mlflow.OneLine(key) + " (" + kind + ")", s == p.Comparison.Size})
 	}
 	return options
 }
@@ -134,7 +134,7 @@ func (p pageData) SizeName() string {
 		return ""
 	}
 	_, key, _ := strings.Cut(p.Comparison.Size, ":")
-	return oneLine(key)
+	return mlflow.OneLine(key)
 }
 
 // ColumnChoice is all columns, and whether they are shown.
@@ -180,7 +180,7 @@ type line struct {
 }
 
 // Label names a run for those who do not see the table.
-func (l line) Label() string { return oneLine(cmp.Or(l.Name, l.ID)) }
+func (l line) Label() string { return mlflow.OneLine(cmp.Or(l.Name, l.ID)) }
 
 // Badge says in a word how far the run was metered.
 func (l line) Badge() string { return string(l.Metering) }
@@ -299,17 +299,17 @@ type point struct {
 func (p pageData) Data() any {
 	points := make([]point, 0, len(p.Comparison.Runs))
 	for _, r := range p.Comparison.Runs {
-		q := point{ID: r.ID, Name: oneLine(cmp.Or(r.Name, r.ID)), Metering: r.Metering, Inside: r.Inside, Accuracy: r.Accuracy, Emissions: r.Emissions,
+		q := point{ID: r.ID, Name: mlflow.OneLine(cmp.Or(r.Name, r.ID)), Metering: r.Metering, Inside: r.Inside, Accuracy: r.Accuracy, Emissions: r.Emissions,
 			Low: r.Low, High: r.High, CPU: r.CPU, GPU: r.GPU, RAM: r.RAM, Per10: r.Per10, Per10Low: r.Per10 * r.InferenceLow / r.Inference, Per10High: r.Per10 * r.InferenceHigh / r.Inference, Size: r.Size}
 		if len(p.View.Experiments) > 1 || len(p.Comparison.Experiments) > 1 {
-			q.Experiment = oneLine(r.Experiment)
+			q.Experiment = mlflow.OneLine(r.Experiment)
 		}
 		points = append(points, q)
 	}
 	// Experiments keep their colours, whatever the order of their runs.
 	experiments := []string{}
 	for _, e := range p.Comparison.Experiments {
-		experiments = append(experiments, oneLine(e.Name))
+		experiments = append(experiments, mlflow.OneLine(e.Name))
 	}
 	return map[string]any{"runs": points, "experiments": experiments, "size": p.SizeName(), "live": !p.File}
 }

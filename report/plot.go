@@ -9,6 +9,8 @@ import (
 	"math"
 	"slices"
 
+	"mlflow-emissions-proxy/mlflow"
+
 	weight "golang.org/x/image/font"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -148,7 +150,7 @@ func (c Comparison) bubblePlot() (*plot.Plot, vg.Length, error) {
 	p.Legend.Add("Pareto front", swatch{front, true})
 	if len(b.groups) > 1 {
 		for i, g := range b.groups {
-			p.Legend.Add(cut(oneLine(g), 28), swatch{palette[i%len(palette)], false})
+			p.Legend.Add(cut(mlflow.OneLine(g), 28), swatch{palette[i%len(palette)], false})
 		}
 	}
 	p.Legend.Left, p.Legend.Top = false, false
@@ -214,7 +216,7 @@ func (b bubbles) Plot(c draw.Canvas, p *plot.Plot) {
 		c.Stroke(circle)
 	}
 	for _, r := range b.byImportance() { // a label is left out where it would lie on another
-		label := cut(oneLine(cmp.Or(r.Name, r.ID)), 28)
+		label := cut(mlflow.OneLine(cmp.Or(r.Name, r.ID)), 28)
 		at := vg.Point{X: x(float64(r.Emissions)), Y: y(float64(r.Accuracy)) + b.radius(r) + 2}
 		half := style.Width(label) / 2
 		at.X = min(max(at.X, c.Min.X+half), c.Max.X-half)
@@ -315,7 +317,7 @@ func (c Comparison) barPlot(title string, units []unit, highest bool, parts []pa
 	p.Y.Tick.Marker = plot.TickerFunc(func(float64, float64) []plot.Tick {
 		var names []plot.Tick
 		for i, r := range b.runs {
-			names = append(names, plot.Tick{Value: float64(len(b.runs) - 1 - i), Label: cut(oneLine(cmp.Or(r.Name, r.ID)), 30)})
+			names = append(names, plot.Tick{Value: float64(len(b.runs) - 1 - i), Label: cut(mlflow.OneLine(cmp.Or(r.Name, r.ID)), 30)})
 		}
 		return names
 	})

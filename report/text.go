@@ -6,6 +6,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"mlflow-emissions-proxy/mlflow"
 )
 
 // Document is the JSON of a comparison, as the command and the page's own address give it.
@@ -64,7 +66,7 @@ func (c Comparison) WriteText(w io.Writer, named []string) error {
 	for _, r := range runs {
 		var line []string
 		for i, col := range cols {
-			text := oneLine(col.show(r, units[i]))
+			text := mlflow.OneLine(col.show(r, units[i]))
 			widest := widestText
 			if col.key == "name" {
 				widest = widestName
