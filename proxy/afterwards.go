@@ -41,10 +41,7 @@ func (p *Proxy) predictsLate(x *exchange, id string) {
 		}
 		return
 	}
-	r := newRun(id)
-	if last := p.latest(id); last != nil {
-		r.write = last.write
-	}
+	r := p.another(id)
 	r.session, r.caller, r.asked, r.late, r.byTag, r.lateBy = session, x.caller, time.Now(), true, meter.Inference, x.conn
 	session.Confine()
 	session.Carve(time.Time{}, session.Switch(meter.Inference), meter.Inference)
@@ -105,16 +102,16 @@ func (p *Proxy) watchLate(r *run, trainer meter.Process) {
 		case <-tick.C:
 		}
 		alive := r.session.Alive()
-		if r.session.Opener() == predictor {
-			stayed++
-		} else if stayed > 1 || predictor == trainer || p.wentOn(r) {
-			alive = false
-		}
 		p.mu.Lock()
-		goesOn, active, rests, caller := p.runs[r.id] == r && r.late, r.asked, r.rests, r.caller
+		goesOn, wentOn, active, rests, caller := p.runs[r.id] == r && r.late, r.wentOn, r.asked, r.rests, r.caller
 		p.mu.Unlock()
 		if !goesOn {
 			return
+		}
+		if r.session.Opener() == predictor {
+			stayed++
+		} else if stayed > 1 || predictor == trainer || wentOn {
+			alive = false
 		}
 		if worked := r.session.Active(); worked.After(active) {
 			active = worked
@@ -140,13 +137,6 @@ func (p *Proxy) wake(r *run) {
 	if rests && r.session.Scope() == meter.ScopeMachine {
 		p.rest(r, false)
 	}
-}
-
-// wentOn says whether the process that said that the predictions begin has logged to the run since then.
-func (p *Proxy) wentOn(r *run) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return r.wentOn
 }
 
 // rest fixes what a run has used as of now, or takes that back.

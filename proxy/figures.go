@@ -363,19 +363,24 @@ func (r *run) trainedElsewhere(now mlflow.Run) bool {
 	return r.evaluated > 0 && len(now.ModelInputs) > 0 && len(now.ModelOutputs) == 0
 }
 
+// gapsOf says which components were not read all the time, for what share of it they were, and why not.
+func gapsOf(record meter.Record) (said []string) {
+	reasons := map[string]bool{}
+	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
+		gap := record.Gaps[c]
+		if gap.For <= 0 || reasons[gap.Why] {
+			continue
+		}
+		reasons[gap.Why] = true // what befell the whole machine is said once
+		said = append(said, fmt.Sprintf("%s covered for %.3g %% of the time (%s)", c, 100*record.Coverage(c), gap.Why))
+	}
+	return said
+}
+
 // status says how much of the run was measured: of each component that was not read all the time, for what share of
 // it, and why.
 func (r *run) status(record meter.Record) string {
-	var partly []string
-	said := map[string]bool{}
-	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
-		gap := record.Gaps[c]
-		if gap.For <= 0 || said[gap.Why] {
-			continue
-		}
-		said[gap.Why] = true // what befell the whole machine is said once
-		partly = append(partly, fmt.Sprintf("%s covered for %.3g %% of the time (%s)", c, 100*record.Coverage(c), gap.Why))
-	}
+	partly := gapsOf(record)
 	if r.partial != "" {
 		partly = append(partly, r.partial)
 	}

@@ -94,6 +94,23 @@ func TestPredictionsAfterTheEndAndARestart(t *testing.T) {
 	assert.Equal(t, statusMeasured, r.tags[tagStatus])
 }
 
+// A client's own emissions_g is the client's after the end and a restart, too: the run says that it is.
+func TestPredictionsAfterTheEndLeaveTheClientsMetric(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	id := b.create("")
+	b.post("log-metric", `{"run_id":"`+id+`","key":"emissions_g","value":42}`)
+	b.finish(id)
+	require.Equal(t, metricEmissions, b.mlflow.of(id).tags[tagClientMetrics])
+	again := newBench(t, func(c *Config) { c.Upstream, _ = url.Parse(b.mlflow.server.URL) })
+	again.tag(id, tagPhase, "inference")
+	again.work()
+	again.tag(id, tagPhase, "training")
+	r := b.mlflow.of(id)
+	assert.Equal(t, 42.0, r.metrics[metricEmissions])
+	assert.Greater(t, r.metrics[metricInference], 0.0)
+}
+
 // Who predicts elsewhere cannot be metered here: the run says so, and keeps its figures.
 func TestPredictionsAfterTheEndElsewhere(t *testing.T) {
 	t.Parallel()

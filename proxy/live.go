@@ -84,14 +84,12 @@ func (p *Proxy) logLive(ctx context.Context, r *run) {
 	m := mlflow.Metric{Key: metricEmissions, Value: t.emissions().Grams()}
 	p.mu.Lock()
 	m.Step, m.Timestamp = r.stepAt(t.duration, time.Now())
+	r.wrote(m.Key, m.Value)
 	p.mu.Unlock()
 	batch, err := mlflow.Batch(r.id, []mlflow.Metric{m}, p.origin()) // which says, even after a crash, that it is ours
 	if err != nil {
 		return
 	}
-	p.mu.Lock()
-	r.wrote(m.Key, m.Value)
-	p.mu.Unlock()
 	err = p.client.LogBatch(ctx, caller, batch)
 	p.count(err)
 	if err != nil {

@@ -324,15 +324,23 @@ func TestWhatComesLateForAnUnmeasuredRunThatWaits(t *testing.T) {
 	assert.Contains(t, r.tags[tagStatus], "unmeasured: ")
 }
 
+// unwritten is a run that ended while the server took no figures, and the letter in which they wait.
+func (b *bench) unwritten() (id string, l *letter) {
+	b.t.Helper()
+	id = b.create("")
+	b.watch().answer(http.StatusServiceUnavailable)
+	b.finish(id)
+	require.Equal(b.t, 1, b.waiting())
+	b.proxy.mu.Lock()
+	defer b.proxy.mu.Unlock()
+	return id, b.proxy.letters[id]
+}
+
 // Figures that are put into a letter just while its earlier ones are on their way are not taken for written with them.
 func TestLaterFiguresWhileEarlierOnesAreOnTheirWay(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
-	id := b.create("")
-	s := b.watch()
-	s.answer(http.StatusServiceUnavailable)
-	b.finish(id)
-	require.Equal(t, 1, b.waiting())
+	id, l := b.unwritten()
 	asked, goOn := make(chan struct{}, 9), make(chan struct{})
 	var first sync.Once
 	b.mlflow.mu.Lock()
@@ -344,7 +352,6 @@ func TestLaterFiguresWhileEarlierOnesAreOnTheirWay(t *testing.T) {
 	}
 	b.mlflow.mu.Unlock()
 	b.proxy.mu.Lock()
-	l := b.proxy.letters[id]
 	b.proxy.tryAt(l, time.Now())
 	b.proxy.mu.Unlock()
 	<-asked
@@ -360,11 +367,7 @@ func TestLaterFiguresWhileEarlierOnesAreOnTheirWay(t *testing.T) {
 func TestOneCourierCarriesALetter(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
-	id := b.create("")
-	s := b.watch()
-	s.answer(http.StatusServiceUnavailable)
-	b.finish(id)
-	require.Equal(t, 1, b.waiting())
+	_, l := b.unwritten()
 	asked, goOn := make(chan struct{}, 9), make(chan struct{})
 	b.mlflow.mu.Lock()
 	b.mlflow.hook = func(_ http.ResponseWriter, _ *http.Request, name string, _ []byte) bool {
@@ -375,9 +378,6 @@ func TestOneCourierCarriesALetter(t *testing.T) {
 		return false
 	}
 	b.mlflow.mu.Unlock()
-	b.proxy.mu.Lock()
-	l := b.proxy.letters[id]
-	b.proxy.mu.Unlock()
 	b.proxy.background(func() { b.proxy.deliver(l) })
 	<-asked
 	for range couriers {

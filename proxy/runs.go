@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -61,6 +60,15 @@ type run struct {
 
 func newRun(id string) *run {
 	return &run{id: id, began: time.Now(), write: newSlotLock(), asked: time.Now(), ours: map[string][]float64{}, clients: map[string]bool{}, phases: phases{count: newCount()}}
+}
+
+// another makes a run that may have ended before: figures of that may still be on their way, and a run has one writer.
+func (p *Proxy) another(id string) *run {
+	r := newRun(id)
+	if last := p.latest(id); last != nil {
+		r.write = last.write
+	}
+	return r
 }
 
 // schedule sets when a new run's emissions_g is logged for the first time.
@@ -255,16 +263,9 @@ func (p *Proxy) begin(x *exchange, id string, tags map[string]string, base total
 	if x.foreign || isTrue(tags[tagSkip]) {
 		return nil
 	}
-	r := newRun(id)
-	if last := p.latest(id); last != nil { // whose figures may still be on their way
-		r.write = last.write
-	}
+	r := p.another(id)
 	r.parent, r.base, r.caller = tags[tagParent], base, x.caller
-	for _, key := range clientsMetrics(tags) {
-		if slices.Contains(ratios, key) {
-			r.clients[key] = true
-		}
-	}
+	r.keepClients(tags)
 	p.schedule(r)
 	r.session, r.unmeasured = p.open(x, id, r.parent)
 	if r.session == nil && base.duration > 0 {
@@ -555,11 +556,9 @@ func (p *Proxy) drop(id string) {
 	p.mu.Lock()
 	r := p.runs[id]
 	delete(p.runs, id)
-	p.mu.Unlock()
-	p.finished.Delete(id)
-	p.mu.Lock()
 	p.unpost(id)
 	p.mu.Unlock()
+	p.finished.Delete(id)
 	p.changed()
 	if r == nil {
 		return

@@ -133,7 +133,7 @@ func (s *Serving) harvest() {
 	s.session.Close()
 	record := whileInferring(s.session.Record())
 	if len(record.Segments) > 0 || rows > 0 {
-		s.takeIn(s.run, due{used: s.proxy.reckon(record), rows: float64(rows), partial: gapsOf(record)})
+		s.takeIn(s.run, due{used: s.proxy.reckon(record), rows: float64(rows), partial: cmp.Or(gapsOf(record)...)})
 	}
 	if s.session = next; err != nil {
 		s.server, s.session = meter.Process{}, nil

@@ -44,7 +44,7 @@ func (s *Serving) Keep(dir string) error {
 	}
 	b, err := json.Marshal(kept)
 	if err == nil {
-		err = os.WriteFile(path+".new", b, 0o600) // by a new name first: a file is there whole or not at all
+		err = writeNew(path+".new", b)
 	}
 	if err == nil {
 		err = os.Rename(path+".new", path)

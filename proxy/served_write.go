@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"mlflow-emissions-proxy/meter"
@@ -120,9 +119,6 @@ func (s *Serving) served(ctx context.Context, id string) (*run, error) {
 	r.final = meter.Record{Scope: p.cfg.Scope}
 	r.parent = now.Tags[tagParent]
 	r.recall(now)
-	for _, key := range clientsMetrics(now.Tags) {
-		r.clients[key] = key != ""
-	}
 	r.partial = strings.TrimPrefix(strings.TrimPrefix(now.Tags[tagStatus], statusMeasured), statusPartial) // as it stands
 	if r.base.duration == 0 {
 		r.base.untrained, r.partial = true, notTrainedHere
@@ -137,14 +133,4 @@ func (s *Serving) served(ctx context.Context, id string) (*run, error) {
 	s.mu.Unlock()
 	p.finished.SetDefault(id, r)
 	return r, nil
-}
-
-// gapsOf says what of a record was not read all the time; empty where all was.
-func gapsOf(r meter.Record) string {
-	for _, c := range []meter.Component{meter.CPU, meter.GPU, meter.RAM} {
-		if gap := r.Gaps[c]; gap.For > 0 {
-			return fmt.Sprintf("%s covered for %.3g %% of the time (%s)", c, 100*r.Coverage(c), gap.Why)
-		}
-	}
-	return ""
 }

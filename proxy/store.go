@@ -121,16 +121,7 @@ func (s *Store) save(content []byte) error {
 }
 
 func (s *Store) write(b []byte) error {
-	f, err := os.OpenFile(s.path(storeNew), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		_ = os.Remove(s.path(storeNew)) // which may be what fills the disk
+	if err := writeNew(s.path(storeNew), b); err != nil {
 		return err
 	}
 	if err := os.Rename(s.path(storeFile), s.path(storeBefore)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -141,6 +132,22 @@ func (s *Store) write(b []byte) error {
 	}
 	syncFolder(s.dir)
 	return nil
+}
+
+// writeNew writes a file, for this user only, that is there whole once it gets its name: a rename does that.
+func writeNew(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(path) // which may be what fills the disk
+	}
+	return err
 }
 
 // syncFolder makes new names last, where the system can do that for folders.

@@ -36,19 +36,17 @@ func (p *Proxy) writeFigures(ctx context.Context, r *run, caller mlflow.Caller) 
 // duplicates.
 func (p *Proxy) batch(ctx context.Context, r *run, caller mlflow.Caller) ([]byte, error) {
 	p.mu.Lock()
-	why := r.whyNot()
+	why, rests := r.whyNot(), r.rests
 	p.mu.Unlock()
 	if why != "" {
 		return mlflow.Batch(r.id, nil, append([]mlflow.Tag{{Key: tagStatus, Value: why}}, p.origin()...))
 	}
 	at := time.Now()
-	p.mu.Lock()
-	rests := r.rests
-	p.mu.Unlock()
-	record := r.session.Record()
-	if !rests {
-		record = r.session.Stop()
+	fixed := r.session.Stop
+	if rests { // it is fixed already
+		fixed = r.session.Record
 	}
+	record := fixed()
 	// Half of the time at most: the figures matter more than what they are compared with.
 	deadline, _ := ctx.Deadline()
 	reading, cancel := context.WithDeadline(ctx, at.Add(deadline.Sub(at)/2))
@@ -106,6 +104,15 @@ func (p *Proxy) clientsOwn(r *run) string {
 	return strings.Join(own, ", ")
 }
 
+// keepClients takes over which of the names are the client's own, by the tag that says so.
+func (r *run) keepClients(tags map[string]string) {
+	for _, key := range clientsMetrics(tags) {
+		if slices.Contains(ratios, key) {
+			r.clients[key] = true
+		}
+	}
+}
+
 // noticeClients finds metrics under our names that we did not write: they are the client's.
 func (r *run) noticeClients(now mlflow.Run) {
 	for _, key := range ratios {
@@ -118,6 +125,7 @@ func (r *run) noticeClients(now mlflow.Run) {
 
 // recall takes over what earlier sessions of a resumed run wrote.
 func (r *run) recall(now mlflow.Run) {
+	r.keepClients(now.Tags)
 	if now.Tags[tagVersion] != "" {
 		for _, key := range ratios {
 			if m, ok := now.Metrics[key]; ok && !r.clients[key] {
